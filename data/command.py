@@ -1,0 +1,56 @@
+"""How every command ends: 0 on success, 2 with one sentence on a user's mistake, 130 on Ctrl-C."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from data.errors import UserError
+
+EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
+
+
+def run(main: Callable[[], None]) -> int:
+    """Call `main` and return the exit code that its ending deserves; a mistake is told in one line on stderr.
+
+    A defect of ours is not caught: it keeps its traceback and exit code 1.
+    """
+    try:
+        main()
+    except UserError as mistake:
+        return _tell(str(mistake))
+    except KeyboardInterrupt:
+        print("\nInterrupted: nothing was changed. Run the same command again to start over.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): no error, and no second one at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except OSError as failure:
+        sentence = describe_os_error(failure)
+        if sentence is None:
+            raise
+        return _tell(sentence)
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else EXIT_OK if ending.code is None else _tell(ending.code)
+    return EXIT_OK
+
+
+def describe_os_error(failure: OSError) -> str | None:
+    """One sentence for a machine's limits that the user can mend (full or read-only disk, permission), else None."""
+    where = failure.filename or "the disk"
+    number = failure.errno
+    if number is None and "No space left" in str(failure):
+        number = errno.ENOSPC
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"No space left while writing {where}: free some space or set MARQUEE_HOME to a larger disk, then retry."
+    if number == errno.EROFS:
+        return f"{where} is on a read-only disk: set MARQUEE_HOME to a folder that can be written."
+    if number in (errno.EACCES, errno.EPERM):
+        return f"No permission for {where}: change its permissions or set MARQUEE_HOME to a folder that can be written."
+    return None
+
+
+def _tell(sentence: object) -> int:
+    print(f"error: {' '.join(str(sentence).split())}", file=sys.stderr)
+    return EXIT_USER_ERROR

@@ -1,0 +1,283 @@
+"""A dataset: a folder of Parquet tables with a `dataset.json` that says where they come from and what time it is there.
+
+    tables/<name>/interactions.parquet  items.parquet  users.parquet  reviews.parquet  metrics.parquet  dataset.json
+"""
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data import home, schema
+from data.atomic import atomic_folder, write_json
+from data.errors import UserError
+
+TimeKind = Literal["real", "order"]
+_TEXT = pd.StringDtype("pyarrow")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the tables came from, kept with them for ever."""
+
+    name: str
+    how: str  # "local file", "publisher", "package index", "import", ...
+    detail: str = ""  # file name, address or wheel
+    checksum: str = ""  # "sha256:..." or "md5:..." of what came
+    licence: str = ""
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset on disk. Tables are read when asked for; nothing is cached here."""
+
+    name: str
+    folder: Path
+    as_of: pd.Timestamp | None  # the last timestamp unless set; UTC; None without interactions and metrics
+    time_kind: TimeKind
+    fingerprint: str  # SHA-256 of the tables' contents, 16 hex digits
+    rows: dict[str, int] = field(default_factory=dict)
+    sources: tuple[Source, ...] = ()
+    notes: tuple[str, ...] = ()
+    created_at: str = ""
+
+    def has(self, table: str) -> bool:
+        return self.rows.get(table, 0) > 0
+
+    def path(self, table: str) -> Path:
+        return self.folder / f"{table}.parquet"
+
+    def read(self, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The table, checked against its schema; strings as `string[pyarrow]`, times as `datetime64[us, UTC]`.
+
+        Raises:
+            UserError: the dataset has no such table, or the file is damaged or breaks the schema.
+        """
+        if not self.has(table):
+            raise UserError(
+                f"Dataset '{self.name}' has no {table}: add them with "
+                f"'python -m data import --name {self.name} --replace' and the {table} file."
+            )
+        frame = read_parquet(self.path(table), columns)
+        return frame if columns is not None else schema.validate(table, frame, str(self.path(table)))
+
+    def interactions(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        return self.read("interactions", columns)
+
+    def items(self) -> pd.DataFrame:
+        """The catalogue. Titles that occur only in interactions are in it too, titled by their id."""
+        return self.read("items")
+
+    def users(self) -> pd.DataFrame:
+        return self.read("users")
+
+    def reviews(self) -> pd.DataFrame:
+        return self.read("reviews")
+
+    def metrics(self) -> pd.DataFrame:
+        return self.read("metrics")
+
+    def require_calendar(self, purpose: str) -> None:
+        """Refuse `order` data where a calendar is needed.
+
+        Raises:
+            UserError: the source had no times, so days and weeks mean nothing.
+        """
+        if self.time_kind == "order":
+            raise UserError(
+                f"Dataset '{self.name}' has no real times (its rows were numbered in file order), so {purpose} "
+                "needs a source with a time column: import it again with --map timestamp=COLUMN."
+            )
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """item_id to title, for showing; ids without a title are absent."""
+        if not self.has("items"):
+            return {}
+        items = read_parquet(self.path("items"), [schema.ITEM_ID, schema.TITLE])
+        return dict(zip(items[schema.ITEM_ID], items[schema.TITLE], strict=True))
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a Parquet file with our dtypes.
+
+    Raises:
+        UserError: the file is missing, is no Parquet or lacks a column.
+    """
+    try:
+        table = pq.read_table(path, columns=list(columns) if columns is not None else None)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run the command that writes it again.") from None
+    except (pa.ArrowException, OSError) as failure:
+        raise UserError(f"{path} cannot be read as Parquet ({failure}): fetch or import the dataset again.") from None
+    if columns is not None and (missing := [c for c in columns if c not in table.column_names]):
+        raise UserError(f"{path} has no column {', '.join(missing)}: fetch or import the dataset again.")
+    return table.to_pandas(types_mapper={pa.string(): _TEXT, pa.large_string(): _TEXT}.get)
+
+
+def write_parquet(frame: pd.DataFrame, path: Path, arrow: pa.Schema) -> None:
+    """Write `frame` with exactly the types of `arrow`. Not atomic by itself: write into an `atomic_folder`."""
+    table = pa.Table.from_pandas(frame[arrow.names], schema=arrow, preserve_index=False)
+    pq.write_table(table, path, compression="zstd")
+
+
+def open_dataset(name: str) -> Dataset:
+    """Open the dataset called `name`.
+
+    Raises:
+        UserError: there is none (the sentence lists those that there are), or its dataset.json is damaged.
+    """
+    folder = home.tables(name)
+    path = folder / "dataset.json"
+    if not path.is_file():
+        there = ", ".join(list_datasets()) or "none"
+        raise UserError(
+            f"There is no dataset '{name}' in {home.home()} (there: {there}): get it with 'python -m data fetch NAME' "
+            "or 'python -m data import', or set MARQUEE_HOME."
+        )
+    try:
+        meta = json.loads(path.read_text("utf-8"))
+        return Dataset(
+            name=name,
+            folder=folder,
+            as_of=pd.Timestamp(meta["as_of"]) if meta["as_of"] else None,
+            time_kind=meta["time_kind"],
+            fingerprint=meta["fingerprint"],
+            rows=meta["rows"],
+            sources=tuple(Source(**source) for source in meta["sources"]),
+            notes=tuple(meta["notes"]),
+            created_at=meta["created_at"],
+        )
+    except (ValueError, KeyError, TypeError) as failure:
+        raise UserError(f"{path} is damaged ({failure!r}): fetch or import '{name}' again.") from None
+
+
+def list_datasets() -> list[str]:
+    """Names of the datasets on disk, sorted."""
+    root = home.home() / "tables"
+    return sorted(p.parent.name for p in root.glob("*/dataset.json") if not p.parent.name.startswith("."))
+
+
+def write_dataset(
+    name: str,
+    tables: Mapping[str, pd.DataFrame | Path],
+    *,
+    sources: Sequence[Source],
+    time_kind: TimeKind = "real",
+    as_of: pd.Timestamp | None = None,
+    notes: Sequence[str] = (),
+    extra_files: Mapping[str, Path] | None = None,
+    replace: bool = False,
+) -> Dataset:
+    """Write a dataset atomically: it is there whole or not at all.
+
+    Args:
+        tables: table name to a frame (validated here) or to a Parquet file that was validated while it was streamed.
+        as_of: the dataset's clock; the last timestamp of interactions and metrics unless given.
+        extra_files: further files to keep beside the tables (name to path), such as `rejects.csv`.
+        replace: whether a dataset of that name may be replaced.
+
+    Raises:
+        UserError: the name is taken or unusable, or a table breaks its schema.
+    """
+    folder = home.tables(name)
+    if (folder / "dataset.json").exists() and not replace:
+        raise UserError(f"There is a dataset '{name}' already: choose another --name or add --replace.")
+    if unknown := set(tables) - set(schema.TABLES):
+        raise ValueError(f"unknown tables {sorted(unknown)}")
+    with atomic_folder(folder) as temporary:
+        for table, content in tables.items():
+            path = temporary / f"{table}.parquet"
+            if isinstance(content, Path):
+                content.replace(path)
+            else:
+                frame = schema.validate(table, content)
+                write_parquet(frame, path, schema.arrow_schema(table, frame))
+        _complete_catalogue(temporary)
+        for file_name, source_path in (extra_files or {}).items():
+            (temporary / file_name).write_bytes(source_path.read_bytes())
+        files = sorted(temporary.glob("*.parquet"))
+        meta = {
+            "name": name,
+            "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "as_of": _iso(as_of if as_of is not None else _last_time(temporary)),
+            "time_kind": time_kind,
+            "fingerprint": _fingerprint(files),
+            "rows": {path.stem: pq.read_metadata(path).num_rows for path in files},
+            "sources": [asdict(source) for source in sources],
+            "notes": list(notes),
+        }
+        write_json(temporary / "dataset.json", meta)
+    return open_dataset(name)
+
+
+def _complete_catalogue(folder: Path) -> None:
+    """Give every title that occurs in interactions a row in items, titled by its id where nothing else is known."""
+    interactions, items = folder / "interactions.parquet", folder / "items.parquet"
+    if not interactions.exists():
+        return
+    seen = pq.read_table(interactions, columns=[schema.ITEM_ID])[schema.ITEM_ID].unique().drop_null().to_pandas()
+    known = read_parquet(items) if items.exists() else schema.complete("items", pd.DataFrame({"item_id": [], "title": []}))
+    new = seen[~seen.isin(known[schema.ITEM_ID])]
+    if len(new) == 0:
+        return
+    extra = schema.complete("items", pd.DataFrame({schema.ITEM_ID: new, schema.TITLE: new}))
+    whole = pd.concat([known, extra], ignore_index=True) if len(known) else extra
+    frame = schema.validate("items", whole)
+    write_parquet(frame, items, schema.TABLES["items"])
+
+
+def _last_time(folder: Path) -> pd.Timestamp | None:
+    times = []
+    for table, column in (("interactions", schema.TIMESTAMP), ("metrics", schema.DATE)):
+        path = folder / f"{table}.parquet"
+        if path.exists() and pq.read_metadata(path).num_rows:
+            times.append(read_parquet(path, [column])[column].max())
+    return max(times, default=None)
+
+
+def _iso(time: pd.Timestamp | None) -> str | None:
+    return None if time is None else time.isoformat()
+
+
+def _fingerprint(files: Sequence[Path]) -> str:
+    """SHA-256 over names and contents: the same tables give the same fingerprint on the same library versions."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode())
+        with path.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """Counts that a reader wants first: members, titles, density, span, ratings."""
+    facts: dict[str, Any] = {
+        "name": dataset.name,
+        "as_of": _iso(dataset.as_of),
+        "time_kind": dataset.time_kind,
+        "fingerprint": dataset.fingerprint,
+        "rows": dataset.rows,
+    }
+    if dataset.has("interactions"):
+        frame = dataset.interactions([schema.USER_ID, schema.ITEM_ID, schema.TIMESTAMP, schema.RATING])
+        members, titles = frame[schema.USER_ID].nunique(), frame[schema.ITEM_ID].nunique()
+        facts |= {
+            "members": int(members),
+            "titles": int(titles),
+            "interactions": len(frame),
+            "density": len(frame) / (members * titles) if titles else None,
+            "first": _iso(frame[schema.TIMESTAMP].min()),
+            "last": _iso(frame[schema.TIMESTAMP].max()),
+            "mean_rating": None if frame[schema.RATING].isna().all() else float(frame[schema.RATING].mean()),
+        }
+    return facts

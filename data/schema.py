@@ -1,0 +1,265 @@
+"""Column names, types and rules of every table. Nothing else in Marquee spells a column's type.
+
+Each table has a pandera schema (the rules, for frames) and a pyarrow schema (the types on disk). Every column of a
+table is always there: an optional one that the source lacks is null. Ids are strings; contiguous integers exist only
+inside a datamodule. Timestamps are microseconds in UTC.
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from data.errors import UserError
+
+if TYPE_CHECKING:
+    import pandera.pandas as pandera
+
+USER_ID, ITEM_ID, TIMESTAMP, RATING, MINUTES, KIND = "user_id", "item_id", "timestamp", "rating", "minutes", "kind"
+TITLE, YEAR, GENRES, IMDB_ID = "title", "year", "genres", "imdb_id"
+REVIEW_ID, TEXT, STARS, LABEL, CREATED_AT, SOURCE = "review_id", "text", "stars", "label", "created_at", "source"
+SERIES_ID, DATE, VALUE = "series_id", "date", "value"
+
+KINDS = ("rating", "watch", "thumb_up", "thumb_down", "list_add", "list_remove", "click", "impression")
+LABELS = ("negative", "neutral", "positive")
+
+_STRING, _FLOAT, _TIME = pa.string(), pa.float64(), pa.timestamp("us", tz="UTC")
+_STRINGS = pa.list_(pa.string())
+
+TABLES: dict[str, pa.Schema] = {
+    "interactions": pa.schema(
+        [
+            pa.field(USER_ID, _STRING, nullable=False),
+            pa.field(ITEM_ID, _STRING),
+            pa.field(TIMESTAMP, _TIME, nullable=False),
+            pa.field(RATING, _FLOAT),
+            pa.field(MINUTES, _FLOAT),
+            pa.field(KIND, _STRING, nullable=False),
+        ]
+    ),
+    "items": pa.schema(
+        [
+            pa.field(ITEM_ID, _STRING, nullable=False),
+            pa.field(TITLE, _STRING, nullable=False),
+            pa.field(YEAR, _FLOAT),
+            pa.field(GENRES, _STRINGS),
+            pa.field(IMDB_ID, _STRING),
+        ]
+    ),
+    "users": pa.schema([pa.field(USER_ID, _STRING, nullable=False)]),
+    "reviews": pa.schema(
+        [
+            pa.field(REVIEW_ID, _STRING, nullable=False),
+            pa.field(TEXT, _STRING, nullable=False),
+            pa.field(ITEM_ID, _STRING),
+            pa.field(USER_ID, _STRING),
+            pa.field(STARS, _FLOAT),
+            pa.field(LABEL, _STRING),
+            pa.field(CREATED_AT, _TIME),
+            pa.field(SOURCE, _STRING),
+        ]
+    ),
+    "metrics": pa.schema(
+        [
+            pa.field(SERIES_ID, _STRING, nullable=False),
+            pa.field(DATE, _TIME, nullable=False),
+            pa.field(VALUE, _FLOAT, nullable=False),
+        ]
+    ),
+}
+
+ASPECTS = pa.list_(
+    pa.struct([("aspect", _STRING), ("p_positive", _FLOAT), ("start", pa.int64()), ("end", pa.int64())])
+)
+
+SCORES: dict[str, pa.Schema] = {
+    "recommendations": pa.schema(
+        [
+            (USER_ID, _STRING),
+            ("rank", pa.int32()),
+            (ITEM_ID, _STRING),
+            ("score", _FLOAT),
+            ("reason_item_id", _STRING),
+            ("reason_share", _FLOAT),
+            ("run_id", _STRING),
+        ]
+    ),
+    "review_scores": pa.schema(
+        [
+            (REVIEW_ID, _STRING),
+            (LABEL, _STRING),
+            ("p_positive", _FLOAT),
+            ("aspects", ASPECTS),
+            (ITEM_ID, _STRING),
+            ("link_confidence", _FLOAT),
+            ("priority", _FLOAT),
+            ("reply_draft", _STRING),
+            ("run_id", _STRING),
+        ]
+    ),
+    "engagement_forecast": pa.schema(
+        [
+            (SERIES_ID, _STRING),
+            (DATE, _TIME),
+            *[(name, _FLOAT) for name in ("q05", "q25", "q50", "q75", "q95", "mean")],
+            ("run_id", _STRING),
+        ]
+    ),
+    "retention": pa.schema(
+        [
+            (USER_ID, _STRING),
+            ("p_return", _FLOAT),
+            ("horizon_days", pa.int32()),
+            ("band", _STRING),
+            ("days_since_last", _FLOAT),
+            ("top_reason", _STRING),
+            ("run_id", _STRING),
+        ]
+    ),
+}
+
+_UNIQUE = {"items": ITEM_ID, "users": USER_ID, "reviews": REVIEW_ID}
+
+
+@cache
+def rules(table: str) -> "pandera.DataFrameSchema":
+    """The pandera schema of `table`. Imported late: the dashboard's first paint does not need pandera."""
+    import pandera.pandas as pandera
+
+    text = pd.StringDtype("pyarrow")
+    time = pd.DatetimeTZDtype("us", "UTC")
+    checks: dict[str, list[Any]] = {
+        RATING: [pandera.Check(lambda s: s.abs() < 1e6, error="rating must be a finite number")],
+        MINUTES: [pandera.Check.in_range(0, 60 * 24 * 366, error="minutes must lie between 0 and a year")],
+        KIND: [pandera.Check.isin(KINDS, error=f"kind must be one of {', '.join(KINDS)}")],
+        YEAR: [pandera.Check.in_range(1800, 2200, error="year must lie between 1800 and 2200")],
+        LABEL: [pandera.Check.isin(LABELS, error=f"label must be one of {', '.join(LABELS)}")],
+        VALUE: [pandera.Check(lambda s: s.abs() < 1e15, error="value must be a finite number")],
+        **{
+            name: [
+                pandera.Check(
+                    lambda s: s.between(pd.Timestamp("1900-01-01", tz="UTC"), pd.Timestamp("2200-01-01", tz="UTC")),
+                    error=f"{name} must lie between 1900 and 2200",
+                )
+            ]
+            for name in (TIMESTAMP, CREATED_AT, DATE)
+        },
+        **{
+            name: [
+                pandera.Check.str_length(1, 1000, error=f"{name} must have 1 to 1,000 characters"),
+            ]
+            for name in (USER_ID, ITEM_ID, REVIEW_ID, SERIES_ID)
+        },
+        TITLE: [pandera.Check.str_length(1, error="title must not be empty")],
+        TEXT: [pandera.Check.str_length(1, error="text must not be empty")],
+    }
+
+    def column(field: pa.Field) -> "pandera.Column":
+        if pa.types.is_list(field.type):
+            dtype: Any = object
+        else:
+            dtype = text if field.type == _STRING else time if field.type == _TIME else "float64"
+        return pandera.Column(
+            dtype,
+            checks=checks.get(field.name),
+            nullable=field.nullable,
+            coerce=dtype is not object,
+            unique=_UNIQUE.get(table) == field.name,
+        )
+
+    return pandera.DataFrameSchema(
+        {field.name: column(field) for field in TABLES[table]},
+        strict=False if table == "users" else "filter",
+        add_missing_columns=False,
+        name=table,
+    )
+
+
+def complete(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `frame` with every column of `table`: a missing optional one is null, a missing `kind` is `rating`.
+
+    Raises:
+        UserError: a required column is missing; the sentence names it and those that are there.
+    """
+    frame = frame.copy(deep=False)
+    for field in TABLES[table]:
+        if field.name in frame:
+            continue
+        if field.name == KIND:
+            frame[KIND] = "rating"
+        elif not field.nullable:
+            raise UserError(
+                f"The {table} table has no column '{field.name}' (found: {', '.join(map(str, frame.columns))}): "
+                f"name the column that holds it with --map {field.name}=COLUMN."
+            )
+        elif pa.types.is_list(field.type):
+            frame[field.name] = [[] for _ in range(len(frame))]
+        else:
+            dtype: Any = {_FLOAT: "float64", _TIME: "datetime64[us, UTC]"}.get(field.type, "string[pyarrow]")
+            frame[field.name] = pd.Series(None, index=frame.index, dtype=dtype)
+    known = [field.name for field in TABLES[table]]
+    return frame[known + [c for c in frame.columns if c not in known]] if table == "users" else frame[known]
+
+
+def failures(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Every broken rule as a row: `row` (position in `frame`, -1 when a whole column is at fault), `column`, `reason`.
+
+    Empty when `frame` is sound. `frame` must be complete (see `complete`).
+    """
+    import pandera.errors
+
+    try:
+        rules(table).validate(frame.reset_index(drop=True), lazy=True)
+    except pandera.errors.SchemaErrors as problems:
+        cases = problems.failure_cases
+        reason = cases["check"].astype(str)
+        reason = reason.where(reason != "not_nullable", cases["column"].astype(str) + " is missing")
+        reason = reason.where(reason != "field_uniqueness", cases["column"].astype(str) + " occurs more than once")
+        reason = reason.where(
+            ~reason.str.startswith(("dtype", "coerce_dtype")), cases["column"].astype(str) + " has the wrong type"
+        )
+        return pd.DataFrame(
+            {
+                "row": pd.to_numeric(cases["index"], errors="coerce").fillna(-1).astype("int64"),
+                "column": cases["column"].astype(str),
+                "reason": reason,
+            }
+        )
+    return pd.DataFrame({"row": pd.Series(dtype="int64"), "column": [], "reason": []})
+
+
+def validate(table: str, frame: pd.DataFrame, where: str = "") -> pd.DataFrame:
+    """Return `frame` completed, coerced to the table's types and checked against every rule.
+
+    Args:
+        table: one of `TABLES`.
+        frame: any column order; columns that the table does not know are dropped (kept for `users`).
+        where: the file or source, for the sentence.
+
+    Raises:
+        UserError: naming the count of bad values and the first of them.
+    """
+    import pandera.errors
+
+    frame = complete(table, frame).reset_index(drop=True)
+    try:
+        return rules(table).validate(frame, lazy=True)
+    except pandera.errors.SchemaErrors:
+        bad = failures(table, frame)
+        first = bad.iloc[0]
+        place = f"row {first['row'] + 1:,}" if first["row"] >= 0 else f"column {first['column']}"
+        raise UserError(
+            f"{where or 'The ' + table + ' table'} breaks the rules of '{table}' in {len(bad):,} places, first at "
+            f"{place}: {first['reason']}; mend the file or import it again."
+        ) from None
+
+
+def arrow_schema(table: str, frame: pd.DataFrame) -> pa.Schema:
+    """The Parquet schema for a validated `frame`; further columns of `users` keep the type that pyarrow infers."""
+    base = TABLES[table]
+    extra = [name for name in frame.columns if name not in base.names]
+    if not extra:
+        return base
+    inferred = pa.Schema.from_pandas(frame[extra], preserve_index=False)
+    return pa.schema([*base, *inferred]).remove_metadata()
