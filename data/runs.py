@@ -1,0 +1,147 @@
+"""Runs: one folder for each training, and the one in use.
+
+    runs/<dataset>/<model>/<run id>/
+        model.ckpt        what is served (after the refit on everything)
+        best.ckpt         the best on validation, before the refit: what `validate` and `test` load
+        config.yaml       the resolved configuration
+        report.json       metrics of model and baselines, fingerprint, versions, seed, seconds, device
+        logs/             learning curves (metrics.csv, TensorBoard)
+        checkpoints/      last.ckpt, to resume an interrupted fit
+    runs/<dataset>/<model>/current    a file that holds the run id in use; switched by one rename
+
+A run is finished when it has its report.json, which is written last; only a finished run can become current.
+"""
+
+import datetime as dt
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data import home
+from data.atomic import write_text
+from data.errors import UserError
+
+MODELS = ("recommender", "sentiment", "engagement", "retention")
+PACKAGE = {"recommender": "recsys", "sentiment": "nlp", "engagement": "forecasting", "retention": "forecasting"}
+QUICK_CONFIG = {
+    "recommender": "recsys/configs/quick.yaml",
+    "sentiment": "nlp/configs/quick.yaml",
+    "engagement": "forecasting/configs/engagement-quick.yaml",
+    "retention": "forecasting/configs/retention-quick.yaml",
+}
+
+# All ranks of one distributed training share a run: the first process puts the id here before it starts the others.
+RUN_ID_VARIABLE = "MARQUEE_RUN_ID"
+
+
+@dataclass(frozen=True)
+class Run:
+    id: str
+    folder: Path
+    report: dict[str, Any]
+    is_current: bool
+
+
+def new_run(dataset: str, model: str) -> Path:
+    """Make the folder of a new run: its id is the time in UTC and four random digits, so ids sort by age."""
+    run_id = os.environ.get(RUN_ID_VARIABLE)
+    if not run_id:
+        run_id = f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    folder = home.runs(dataset, model) / run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def is_finished(run: Path) -> bool:
+    return (run / "report.json").is_file() and (run / "model.ckpt").is_file()
+
+
+def current_run(dataset: str, model: str) -> Path | None:
+    """Folder of the run in use, or None when there is none (or it was deleted)."""
+    try:
+        run_id = (home.runs(dataset, model) / "current").read_text("utf-8").strip()
+    except FileNotFoundError:
+        return None
+    folder = home.runs(dataset, model) / run_id
+    return folder if run_id and is_finished(folder) else None
+
+
+def fit_command(dataset: str, model: str) -> str:
+    return f"python -m {PACKAGE[model]} fit --config {QUICK_CONFIG[model]} --data.dataset {dataset}"
+
+
+def require_run(dataset: str, model: str, run_id: str | None = None) -> Path:
+    """Folder of run `run_id`, or of the current one.
+
+    Raises:
+        UserError: there is no such finished run; the sentence holds the command that makes one.
+    """
+    if run_id is not None:
+        folder = home.runs(dataset, model) / home.check_name(run_id)
+        if not is_finished(folder):
+            there = ", ".join(run.id for run in list_runs(dataset, model)) or "none"
+            raise UserError(f"There is no finished {model} run '{run_id}' on dataset '{dataset}' (there: {there}).")
+        return folder
+    folder_or_none = current_run(dataset, model)
+    if folder_or_none is None:
+        raise UserError(
+            f"There is no trained {model} for dataset '{dataset}': train one with '{fit_command(dataset, model)}'."
+        )
+    return folder_or_none
+
+
+def promote(run: Path) -> None:
+    """Make `run` the current one of its dataset and model, by one rename.
+
+    Raises:
+        UserError: the run is not finished.
+    """
+    if not is_finished(run):
+        raise UserError(f"{run} is not a finished run (it has no report.json and model.ckpt): choose one that is.")
+    write_text(run.parent / "current", run.name + "\n")
+
+
+def find_run(run: str, models: tuple[str, ...]) -> Path:
+    """The finished run meant by `run`: a folder, or a run id that occurs under one dataset and one of `models`.
+
+    Raises:
+        UserError: none or several match.
+    """
+    as_path = Path(run)
+    if as_path.is_dir():
+        folder = as_path.absolute()
+        if not is_finished(folder):
+            raise UserError(f"{run} is not a finished run folder: choose one with report.json and model.ckpt.")
+        if folder.parent.name not in models:
+            raise UserError(f"{run} is a run of '{folder.parent.name}', not of {' or '.join(models)}.")
+        return folder
+    home.check_name(run)
+    matches = [p for m in models for p in (home.home() / "runs").glob(f"*/{m}/{run}") if is_finished(p)]
+    if len(matches) != 1:
+        what = "no finished run" if not matches else f"{len(matches)} runs"
+        raise UserError(f"'{run}' names {what} of {' or '.join(models)} in {home.home()}: give the run's folder.")
+    return matches[0]
+
+
+def list_runs(dataset: str, model: str) -> list[Run]:
+    """Finished runs, newest first."""
+    root = home.runs(dataset, model)
+    current = current_run(dataset, model)
+    folders = sorted((p for p in root.glob("*") if p.is_dir() and is_finished(p)), reverse=True)
+    return [Run(p.name, p, read_report(p), p == current) for p in folders]
+
+
+def read_report(run: Path) -> dict[str, Any]:
+    """The run's report.json.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = run / "report.json"
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as failure:
+        raise UserError(f"{path} cannot be read ({failure}): choose another run or train again.") from None
