@@ -151,8 +151,8 @@ def rules(table: str) -> "pandera.DataFrameSchema":
             ]
             for name in (USER_ID, ITEM_ID, REVIEW_ID, SERIES_ID)
         },
-        TITLE: [pandera.Check.str_length(1, error="title must not be empty")],
-        TEXT: [pandera.Check.str_length(1, error="text must not be empty")],
+        TITLE: [pandera.Check.str_length(min_value=1, error="title must not be empty")],
+        TEXT: [pandera.Check.str_length(min_value=1, error="text must not be empty")],
     }
 
     def column(field: pa.Field) -> "pandera.Column":
