@@ -19,8 +19,8 @@ def run(main: Callable[[], None]) -> int:
         main()
     except UserError as mistake:
         return _tell(str(mistake))
-    except KeyboardInterrupt:
-        print("\nInterrupted: nothing was changed. Run the same command again to start over.", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"\n{interruption or 'Interrupted: nothing was changed. Run the same command to start over.'}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`| head`): no error, and no second one at interpreter exit.

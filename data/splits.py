@@ -48,9 +48,7 @@ def tie_breaker(frame: pd.DataFrame, seed: int) -> np.ndarray:
 
 def order_events(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Sort by member and time, ties by `tie_breaker`; the index is new."""
-    order = np.lexsort(
-        (tie_breaker(frame, seed), frame[TIMESTAMP].astype("int64").to_numpy(), _codes(frame[USER_ID]))
-    )
+    order = np.lexsort((tie_breaker(frame, seed), frame[TIMESTAMP].astype("int64").to_numpy(), _codes(frame[USER_ID])))
     return frame.iloc[order].reset_index(drop=True)
 
 
@@ -116,8 +114,15 @@ def held_out_users(
     validation_users = set(users[(share >= test_share) & (share < test_share + validation_share)])
     position = ordered.groupby(USER_ID, sort=False).cumcount().to_numpy()
     size = ordered.groupby(USER_ID, sort=False)[USER_ID].transform("size").to_numpy()
-    given = position < np.maximum(1, np.ceil(size * fold_in_share) - (np.ceil(size * fold_in_share) == size))
+    n_given = np.clip(np.ceil(size * fold_in_share), 1, np.maximum(1, size - 1))
+    given = position < n_given
     in_test = ordered[USER_ID].isin(test_users).to_numpy()
     in_validation = ordered[USER_ID].isin(validation_users).to_numpy()
-    masks = (~in_test & ~in_validation, in_validation & given, in_validation & ~given, in_test & given, in_test & ~given)
+    masks = (
+        ~in_test & ~in_validation,
+        in_validation & given,
+        in_validation & ~given,
+        in_test & given,
+        in_test & ~given,
+    )
     return HeldOutUsers(*(ordered[mask].reset_index(drop=True) for mask in masks))

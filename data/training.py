@@ -1,0 +1,456 @@
+"""The command that all three model packages share: `python -m PACKAGE fit|validate|test|predict|evaluate|promote`.
+
+`fit` is two trainings. The first learns from the training split and lets the validation split choose the number of
+epochs; `measure` then compares its best checkpoint with the baselines. The second, the refit, starts afresh and learns
+for that many epochs from everything there is, so that what is served knows the latest events. All figures in the
+report are from before the refit: afterwards nothing unseen is left to measure with.
+
+A LightningModule that is trained here has `model_name`, `monitor` and `monitor_mode` as class attributes; a
+LightningDataModule has `dataset`, `fit_on` ("train" or "everything") and `save(run)`.
+"""
+
+import copy
+import logging
+import os
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock, Timeout
+from jsonargparse import ArgumentError
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from data import command, home, report, runs
+from data.atomic import atomic_file, write_json, write_text
+from data.dataset import open_dataset
+from data.errors import UserError
+
+Measure = Callable[[pl.LightningModule, pl.LightningDataModule, Path], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Package:
+    """What one model package brings to the shared command."""
+
+    name: str  # "recsys"
+    models: tuple[str, ...]  # names of the runs that it makes, from data.runs.MODELS
+    measure: Measure  # (best module, datamodule, run folder) -> metrics, headline, split, notes, calibration
+    evaluate: Callable[[list[str]], None]  # the arguments after `evaluate`
+    links: tuple[tuple[str, str], ...] = ()  # datamodule attribute -> module argument, e.g. ("n_users", "n_users")
+
+
+def main(package: Package, args: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code (see data/command.py); callable in-process from a test."""
+    argv = list(sys.argv[1:] if args is None else args)
+    return command.run(lambda: _dispatch(package, argv))
+
+
+def _dispatch(package: Package, argv: list[str]) -> None:
+    if argv[:1] == ["evaluate"]:
+        package.evaluate(argv[1:])
+    elif argv[:1] == ["promote"]:
+        _promote(package, argv[1:])
+    else:
+        _lightning(package, argv)
+
+
+def _promote(package: Package, argv: list[str]) -> None:
+    if len(argv) != 1 or argv[0].startswith("-"):
+        raise UserError(f"Usage: python -m {package.name} promote RUN, where RUN is a run's folder or its id.")
+    run = runs.find_run(argv[0], package.models)
+    runs.promote(run)
+    print(f"{run.parent.name} of dataset '{run.parent.parent.name}' is now run {run.name}.")
+
+
+def _lightning(package: Package, argv: list[str]) -> None:
+    for warning in (
+        ".*does not have many workers.*",
+        ".*LightningCLI's args parameter.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*Experiment logs directory .* exists and is not empty.*",
+        ".*smaller than the logging interval.*",
+        ".*LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", warning)
+    # Lightning's remarks on devices and tips say nothing that our own first lines do not.
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")
+
+    def links(parser: LightningArgumentParser) -> None:
+        parser.add_argument("--refit", type=bool, default=True, help="Refit on everything once epochs are chosen.")
+        for source, target in package.links:
+            parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
+
+    class PackageCLI(_MarqueeCLI):
+        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+            links(parser)
+
+    PackageCLI.package, PackageCLI.argv = package, argv
+    raw = {"exit_on_error": False}
+    try:
+        PackageCLI(
+            args=_with_defaults(package, argv),
+            save_config_callback=None,
+            seed_everything_default=42,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs=raw | dict.fromkeys(LightningCLI.subcommands(), raw),
+        )
+    except ArgumentError as mistake:
+        raise UserError(_one_sentence(package, str(mistake))) from None
+
+
+def _one_sentence(package: Package, message: str) -> str:
+    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
+    text = " ".join(lines)
+    if len(text) > 400:
+        text = text[:400].rsplit(" ", 1)[0] + " …"
+    return f"{text.rstrip('.')}. 'python -m {package.name} fit --help' lists the flags."
+
+
+def _option(argv: Sequence[str], *names: str) -> str | None:
+    """The last value of an option in `argv`, given as `--name value` or `--name=value`."""
+    found = None
+    for position, argument in enumerate(argv):
+        name, _, value = argument.partition("=")
+        if name in names:
+            found = value or (argv[position + 1] if position + 1 < len(argv) else None)
+    return found
+
+
+def _with_defaults(package: Package, argv: list[str]) -> list[str]:
+    """For validate, test and predict: the current run's configuration and checkpoint unless others are named.
+
+    Without this Lightning would test random weights and exit 0.
+    """
+    if argv[:1] not in (["validate"], ["test"], ["predict"]) or {"-h", "--help"} & set(argv):
+        return argv
+    rest = argv[1:]
+    checkpoint = _option(rest, "--ckpt_path")
+    if checkpoint is None:
+        dataset = _option(rest, "--data.dataset", "--data.init_args.dataset") or "demo"
+        model = _model_of(package, rest)
+        run = runs.require_run(open_dataset(dataset).name, model)
+        checkpoint = str(run / ("model.ckpt" if argv[0] == "predict" else "best.ckpt"))
+        rest += ["--ckpt_path", checkpoint]
+    elif not Path(checkpoint).is_file():
+        raise UserError(f"--ckpt_path {checkpoint} does not exist: give a .ckpt file of a run.")
+    config = _run_of(Path(checkpoint)) / "config.yaml"
+    if _option(rest, "--config", "-c") is None and config.is_file():
+        rest = ["--config", str(config), *rest]
+    return [argv[0], *rest]
+
+
+def _model_of(package: Package, argv: Sequence[str]) -> str:
+    if len(package.models) == 1:
+        return package.models[0]
+    config = _option(argv, "--config", "-c") or ""
+    chosen = [m for m in package.models if m in Path(config).name]
+    if len(chosen) != 1:
+        raise UserError(
+            f"Which model? Give --config with the name of one of {', '.join(package.models)} in it, e.g. "
+            f"--config {runs.QUICK_CONFIG[package.models[0]]}, or --ckpt_path FILE."
+        )
+    return chosen[0]
+
+
+def _run_of(checkpoint: Path) -> Path:
+    folder = checkpoint.absolute().parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+class _MarqueeCLI(LightningCLI):
+    package: Package
+    argv: list[str]
+    run: Path
+    resumed_from: str | None = None
+
+    def _parse_ckpt_path(self) -> None:
+        # The run's config.yaml already holds the hyper-parameters; Lightning's own merge chokes on linked arguments.
+        pass
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        if config.get("model") is None or config.get("data") is None:
+            raise UserError(
+                f"No model is configured: add --config, e.g. --config {runs.QUICK_CONFIG[self.package.models[0]]}."
+            )
+        self.dataset = open_dataset(config.data.init_args.dataset)
+        if self.subcommand == "fit":
+            checkpoint = config.get("ckpt_path")
+            if checkpoint is not None and not Path(checkpoint).is_file():
+                raise UserError(f"--ckpt_path {checkpoint} does not exist: give RUN/checkpoints/last.ckpt.")
+            self.resumed_from = checkpoint
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        if self.subcommand == "fit":
+            # The folder is made here, when data and model are known to be sound.
+            self.model_name = self.model.model_name
+            self.run = _run_of(Path(self.resumed_from)) if self.resumed_from else self._new_run()
+            config = self._get(self.config_init, "trainer")
+            self._best = ModelCheckpoint(
+                dirpath=self.run / "checkpoints",
+                filename="best",
+                monitor=self.model.monitor,
+                mode=self.model.monitor_mode,
+                save_last=True,
+                enable_version_counter=False,
+            )
+            kwargs = {"default_root_dir": str(self.run), **kwargs}
+            if config.get("logger") is None:
+                kwargs["logger"] = [
+                    CSVLogger(self.run, name="logs", version=""),
+                    TensorBoardLogger(self.run, name="logs", version="", default_hp_metric=False),
+                ]
+            kwargs["callbacks"] = [*(config.get("callbacks") or []), self._best]
+        else:
+            kwargs = {"logger": False, **kwargs}
+        return super().instantiate_trainer(**kwargs)
+
+    def _new_run(self) -> Path:
+        run = runs.new_run(self.dataset.name, self.model_name)
+        os.environ[runs.RUN_ID_VARIABLE] = run.name
+        return run
+
+    # -- fit -----------------------------------------------------------------------------------------------------
+
+    def fit(self, model: pl.LightningModule, datamodule: pl.LightningDataModule, **kwargs: Any) -> None:
+        trainer = self.trainer
+        if trainer.fast_dev_run:
+            trainer.fit(model, datamodule=datamodule)
+            shutil.rmtree(self.run)
+            return
+        try:
+            with _one_training(self.dataset.name, self.model_name), _earlier_curves_kept(self.run):
+                self._fit(model, datamodule)
+        finally:
+            if rank_zero_only.rank == 0:
+                os.environ.pop(runs.RUN_ID_VARIABLE, None)
+                if not any((self.run / "checkpoints").glob("*.ckpt")) and not runs.is_finished(self.run):
+                    shutil.rmtree(self.run, ignore_errors=True)
+
+    def _fit(self, model: pl.LightningModule, datamodule: Any) -> None:
+        trainer, started = self.trainer, time.perf_counter()
+        self._say(f"{type(model).__name__} on dataset '{self.dataset.name}', {_device(trainer)}, run {self.run}")
+        self._save_config()
+        self._train(trainer, model, datamodule, ckpt_path=self.resumed_from)
+        fitted = time.perf_counter()
+
+        best = self._best.best_model_path or self._best.last_model_path
+        epochs = _slim(Path(best), self.run / "best.ckpt") if trainer.is_global_zero else 0
+        epochs = trainer.strategy.broadcast(epochs)
+        self._say(f"Measuring the best of {trainer.current_epoch} epochs (epoch {epochs}) beside the baselines ...")
+        measured: dict[str, Any] = {}
+        if trainer.is_global_zero:
+            # On one device, in one process, whatever the training used: the figures must not depend on it.
+            module = type(model).load_from_checkpoint(self.run / "best.ckpt", map_location="cpu", weights_only=True)
+            measured = self.package.measure(module.to(trainer.strategy.root_device).eval(), datamodule, self.run)
+        trainer.strategy.barrier()
+        measured_at = time.perf_counter()
+
+        refit = bool(self.config.fit.refit)
+        if refit:
+            self._refit(model, datamodule, epochs)
+        elif trainer.is_global_zero:
+            with atomic_file(self.run / "model.ckpt") as temporary:
+                shutil.copyfile(self.run / "best.ckpt", temporary)
+        ended = time.perf_counter()
+        if trainer.is_global_zero:
+            datamodule.save(self.run)
+            seconds = {
+                "fit": fitted - started,
+                "measure": measured_at - fitted,
+                "refit": ended - measured_at,
+                "total": ended - started,
+            }
+            self._finish(measured, epochs if refit else None, seconds)
+        trainer.strategy.barrier()
+
+    def _train(self, trainer: pl.Trainer, model: pl.LightningModule, datamodule: Any, ckpt_path: str | None) -> None:
+        try:
+            trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=False if ckpt_path else None)
+        except SystemExit:
+            if not trainer.interrupted:
+                raise
+        except Exception as failure:
+            if ckpt_path and isinstance(failure, (RuntimeError, EOFError, KeyError)):
+                raise UserError(
+                    f"--ckpt_path {ckpt_path} cannot be resumed from ({str(failure).splitlines()[0]}): "
+                    "use the same configuration and dataset, or leave the flag out to start over."
+                ) from failure
+            raise
+        if trainer.interrupted:
+            last = self.run / "checkpoints" / "last.ckpt"
+            again = f" Go on with --ckpt_path {last}" if last.is_file() else " Run the same command to start over"
+            raise KeyboardInterrupt(f"Interrupted: the current run is unchanged.{again}.")
+
+    def _refit(self, fitted: Any, datamodule: Any, epochs: int) -> None:
+        self._say(f"Refitting on everything for {epochs} epochs ...")
+        pl.seed_everything(self.config.fit.seed_everything, workers=True)
+        datamodule.fit_on = "everything"
+        model = type(fitted)(**fitted.hparams)
+        config = {**self._get(self.config_init, "trainer")}
+        kept: list[Callback] = [
+            callback
+            for callback in (config.get("callbacks") or [])
+            if not isinstance(callback, (EarlyStopping, ModelCheckpoint))
+        ]
+        config |= {
+            "callbacks": copy.deepcopy(kept),
+            "logger": CSVLogger(self.run, name="logs/refit", version=""),
+            "default_root_dir": str(self.run),
+            "max_epochs": max(1, epochs),
+            "limit_val_batches": 0,
+            "num_sanity_val_steps": 0,
+            "enable_checkpointing": False,
+            "enable_model_summary": False,
+        }
+        trainer = self.trainer_class(**config)
+        if hasattr(model, "warm_start") and self.run.joinpath("best.ckpt").is_file():
+            model.warm_start(type(fitted).load_from_checkpoint(self.run / "best.ckpt", map_location="cpu"))
+        self._train(trainer, model, datamodule, ckpt_path=None)
+        temporary = self.run / ".model.ckpt.tmp"
+        trainer.save_checkpoint(temporary, weights_only=True)
+        if trainer.is_global_zero:
+            temporary.replace(self.run / "model.ckpt")
+
+    def _save_config(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        config = self.config.fit.clone()
+        for key in ("config", "ckpt_path"):
+            config.pop(key, None)
+        parser = self._subcommand_parsers["fit"]
+        write_text(self.run / "config.yaml", parser.dump(config, skip_validation=True))
+
+    def _finish(self, measured: dict[str, Any], epochs: int | None, seconds: dict[str, float]) -> None:
+        notes = list(measured.pop("notes", ()))
+        if epochs is not None:
+            notes.insert(0, "All figures are from before the refit; the served model has since seen every row.")
+        content = {
+            "run_id": self.run.name,
+            "model": self.model_name,
+            "class": f"{type(self.model).__module__}.{type(self.model).__qualname__}",
+            "dataset": self.dataset.name,
+            "fingerprint": self.dataset.fingerprint,
+            "as_of": None if self.dataset.as_of is None else self.dataset.as_of.isoformat(),
+            "created_at": report.now(),
+            "seed": self.config.fit.seed_everything,
+            "device": _device(self.trainer),
+            "versions": report.versions(),
+            "seconds": {name: round(value, 1) for name, value in seconds.items()},
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            **measured,
+            "refit": None if epochs is None else {"epochs": epochs},
+            "notes": notes,
+            "recipe": report.recipe([a for a in self.argv if a != "fit"]),
+        }
+        write_json(self.run / "report.json", report.jsonable(content))
+        shutil.rmtree(self.run / "checkpoints", ignore_errors=True)
+        runs.promote(self.run)
+        for split, metrics in measured.get("metrics", {}).items():
+            report.print_metrics(metrics, f"{self.model_name} on '{self.dataset.name}', {split}")
+        for note in notes:
+            print(f"- {note}")
+        print(f"Done in {seconds['total']:.0f} s: run {self.run.name} is now in use.")
+
+    @rank_zero_only
+    def _say(self, text: str) -> None:
+        print(text, flush=True)
+
+    # -- validate, test, predict ---------------------------------------------------------------------------------
+
+    def predict(self, model: pl.LightningModule, datamodule: pl.LightningDataModule, **kwargs: Any) -> None:
+        """Predict, and write what `predict_step` returns (a dict of equally long columns) beside the checkpoint."""
+        import pandas as pd
+
+        kwargs["weights_only"] = True
+        batches = self.trainer.predict(model, datamodule=datamodule, **{**kwargs, "return_predictions": True})
+        if not batches or not self.trainer.is_global_zero:
+            return
+        columns = {name: _column([batch[name] for batch in batches]) for name in batches[0]}
+        out = _run_of(Path(kwargs["ckpt_path"])) / "predictions.parquet"
+        with atomic_file(out) as temporary:
+            frame = pd.DataFrame(columns)
+            frame.to_parquet(temporary, index=False)
+        print(f"{len(frame):,} predictions in {out}")
+
+    def validate(self, **kwargs: Any) -> None:
+        self.trainer.validate(**{**kwargs, "weights_only": True})
+
+    def test(self, **kwargs: Any) -> None:
+        self.trainer.test(**{**kwargs, "weights_only": True})
+
+
+def _column(parts: list[Any]) -> list[Any]:
+    if isinstance(parts[0], torch.Tensor):
+        return torch.cat([part.detach().cpu() for part in parts]).tolist()
+    return [value for part in parts for value in part]
+
+
+def _device(trainer: pl.Trainer) -> str:
+    kind = trainer.strategy.root_device.type
+    name = torch.cuda.get_device_name(0) if kind == "cuda" else kind
+    return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
+
+
+def _slim(source: Path, target: Path) -> int:
+    """Copy a checkpoint without optimiser and loop state; return the number of epochs that it has seen."""
+    checkpoint = torch.load(source, map_location="cpu", weights_only=False)  # our own file, written a moment ago
+    kept = ("state_dict", "hyper_parameters", "hparams_name", "pytorch-lightning_version", "epoch", "global_step")
+    with atomic_file(target) as temporary:
+        torch.save({key: checkpoint[key] for key in kept if key in checkpoint}, temporary)
+    return int(checkpoint["epoch"]) + 1
+
+
+@contextmanager
+def _one_training(dataset: str, model: str) -> Iterator[None]:
+    """Hold the lock of (dataset, model), so that two trainings never write or promote over each other.
+
+    Raises:
+        UserError: another training holds it.
+    """
+    if rank_zero_only.rank != 0:
+        yield
+        return
+    path = home.jobs() / f"{dataset}-{model}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            yield
+    except Timeout:
+        raise UserError(
+            f"Another training of the {model} on dataset '{dataset}' is running: wait for it or stop it first."
+        ) from None
+
+
+@contextmanager
+def _earlier_curves_kept(run: Path) -> Iterator[None]:
+    """Lightning's CSV logger starts an empty file; a resumed training keeps the curve from before the cut."""
+    curves = run / "logs" / "metrics.csv"
+    earlier = curves.read_text("utf-8") if curves.is_file() else None
+    yield
+    if earlier is None or rank_zero_only.rank != 0 or not curves.is_file():
+        return
+    import io
+
+    import pandas as pd
+
+    before, after = pd.read_csv(io.StringIO(earlier)), pd.read_csv(curves)
+    whole = pd.concat([before[before["epoch"] < after["epoch"].min()], after])
+    with atomic_file(curves) as temporary:
+        whole.to_csv(temporary, index=False)
