@@ -8,15 +8,15 @@ Catalogues file titles by their first telling word and carry other names in brac
 import re
 
 _ARTICLES = (
-    "the a an "  # English
-    "la le les l' un une "  # French
-    "il lo gli uno una "  # Italian
-    "el los las "  # Spanish
-    "der die das ein eine "  # German
-    "o os um uma "  # Portuguese
-    "de het den det en et"  # Dutch, Danish, Swedish, Norwegian
-).split()
-_INVERTED = re.compile(rf"(?P<rest>.+), (?P<article>{'|'.join(_ARTICLES)})", re.IGNORECASE | re.DOTALL)
+    "the|a|an|"  # English
+    "la|le|les|l'|un|une|"  # French
+    "il|lo|gli|uno|una|"  # Italian
+    "el|los|las|"  # Spanish
+    "der|die|das|ein|eine|"  # German
+    "o|os|um|uma|"  # Portuguese
+    "de|het|den|det|en|et"  # Dutch, Danish, Swedish, Norwegian
+)
+_INVERTED = re.compile(rf"(?P<rest>.+), (?P<article>{_ARTICLES})", re.IGNORECASE | re.DOTALL)
 _BRACKETED = re.compile(r"\s*\((?P<inside>(?:[^()]|\([^()]*\))*)\)\s*$")
 _YEAR = re.compile(
     r"\s*\(\s*(?P<year>1[89]\d\d|20\d\d)\s*(?:[-–]\s*(?:\d{4})?\s*)?\)\s*(?P<medium>\((?:V|TV|VG)\))?\s*$"
