@@ -16,11 +16,13 @@ def join(parts: Sequence[Tables]) -> Tables:
     IMDb's test reviews are left out: nothing may train on them.
     """
     joined: Tables = {}
+    reviews: list[pd.DataFrame] = []
     for part in parts:
         for name, table in part.items():
-            if name != "reviews":
+            if name == "reviews" and isinstance(table, pd.DataFrame):
+                reviews.append(table)
+            else:
                 joined.setdefault(name, table)
-    reviews = [table for part in parts if isinstance(table := part.get("reviews"), pd.DataFrame)]
     if reviews:
         frame = pd.concat(reviews, ignore_index=True)
         frame = frame[frame[schema.SOURCE] != IMDB_TEST].reset_index(drop=True)
