@@ -26,12 +26,14 @@ import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
 from jsonargparse import ArgumentError
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from data import command, home, report, runs
+from data.arguments import one_sentence, run_of, with_defaults
 from data.atomic import atomic_file, write_json, write_text
 from data.dataset import open_dataset
 from data.errors import UserError
@@ -103,7 +105,7 @@ def _lightning(package: Package, argv: list[str]) -> None:
     raw = {"exit_on_error": False}
     try:
         PackageCLI(
-            args=_with_defaults(package, argv),
+            args=with_defaults(package.models, argv),
             save_config_callback=None,
             seed_everything_default=42,
             auto_configure_optimizers=False,
@@ -111,66 +113,7 @@ def _lightning(package: Package, argv: list[str]) -> None:
             parser_kwargs=raw | dict.fromkeys(LightningCLI.subcommands(), raw),
         )
     except ArgumentError as mistake:
-        raise UserError(_one_sentence(package, str(mistake))) from None
-
-
-def _one_sentence(package: Package, message: str) -> str:
-    lines = [line.strip(" -") for line in message.splitlines() if line.strip()]
-    text = " ".join(lines)
-    if len(text) > 400:
-        text = text[:400].rsplit(" ", 1)[0] + " …"
-    return f"{text.rstrip('.')}. 'python -m {package.name} fit --help' lists the flags."
-
-
-def _option(argv: Sequence[str], *names: str) -> str | None:
-    """The last value of an option in `argv`, given as `--name value` or `--name=value`."""
-    found = None
-    for position, argument in enumerate(argv):
-        name, _, value = argument.partition("=")
-        if name in names:
-            found = value or (argv[position + 1] if position + 1 < len(argv) else None)
-    return found
-
-
-def _with_defaults(package: Package, argv: list[str]) -> list[str]:
-    """For validate, test and predict: the current run's configuration and checkpoint unless others are named.
-
-    Without this Lightning would test random weights and exit 0.
-    """
-    if argv[:1] not in (["validate"], ["test"], ["predict"]) or {"-h", "--help"} & set(argv):
-        return argv
-    rest = argv[1:]
-    checkpoint = _option(rest, "--ckpt_path")
-    if checkpoint is None:
-        dataset = _option(rest, "--data.dataset", "--data.init_args.dataset") or "demo"
-        model = _model_of(package, rest)
-        run = runs.require_run(open_dataset(dataset).name, model)
-        checkpoint = str(run / ("model.ckpt" if argv[0] == "predict" else "best.ckpt"))
-        rest += ["--ckpt_path", checkpoint]
-    elif not Path(checkpoint).is_file():
-        raise UserError(f"--ckpt_path {checkpoint} does not exist: give a .ckpt file of a run.")
-    config = _run_of(Path(checkpoint)) / "config.yaml"
-    if _option(rest, "--config", "-c") is None and config.is_file():
-        rest = ["--config", str(config), *rest]
-    return [argv[0], *rest]
-
-
-def _model_of(package: Package, argv: Sequence[str]) -> str:
-    if len(package.models) == 1:
-        return package.models[0]
-    config = _option(argv, "--config", "-c") or ""
-    chosen = [m for m in package.models if m in Path(config).name]
-    if len(chosen) != 1:
-        raise UserError(
-            f"Which model? Give --config with the name of one of {', '.join(package.models)} in it, e.g. "
-            f"--config {runs.QUICK_CONFIG[package.models[0]]}, or --ckpt_path FILE."
-        )
-    return chosen[0]
-
-
-def _run_of(checkpoint: Path) -> Path:
-    folder = checkpoint.absolute().parent
-    return folder.parent if folder.name == "checkpoints" else folder
+        raise UserError(one_sentence(package.name, package.models, str(mistake))) from None
 
 
 class _MarqueeCLI(LightningCLI):
@@ -200,7 +143,7 @@ class _MarqueeCLI(LightningCLI):
         if self.subcommand == "fit":
             # The folder is made here, when data and model are known to be sound.
             self.model_name = self.model.model_name
-            self.run = _run_of(Path(self.resumed_from)) if self.resumed_from else self._new_run()
+            self.run = run_of(Path(self.resumed_from)) if self.resumed_from else self._new_run()
             config = self._get(self.config_init, "trainer")
             self._best = ModelCheckpoint(
                 dirpath=self.run / "checkpoints",
@@ -219,7 +162,16 @@ class _MarqueeCLI(LightningCLI):
             kwargs["callbacks"] = [*(config.get("callbacks") or []), self._best]
         else:
             kwargs = {"logger": False, **kwargs}
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError, ModuleNotFoundError) as failure:
+            if self.subcommand == "fit":
+                self._drop_unfinished()
+            if isinstance(failure, MisconfigurationException) and "backend found" in str(failure):
+                raise UserError(
+                    "--trainer.accelerator: there is no such device on this machine: use --trainer.accelerator auto."
+                ) from None
+            raise UserError(f"The trainer cannot be made as asked: {str(failure).splitlines()[0]}") from failure
 
     def _new_run(self) -> Path:
         run = runs.new_run(self.dataset.name, self.model_name)
@@ -230,7 +182,7 @@ class _MarqueeCLI(LightningCLI):
 
     def fit(self, model: pl.LightningModule, datamodule: pl.LightningDataModule, **kwargs: Any) -> None:
         trainer = self.trainer
-        if trainer.fast_dev_run:
+        if self._get(self.config_init, "trainer").get("fast_dev_run"):
             trainer.fit(model, datamodule=datamodule)
             shutil.rmtree(self.run)
             return
@@ -238,10 +190,14 @@ class _MarqueeCLI(LightningCLI):
             with _one_training(self.dataset.name, self.model_name), _earlier_curves_kept(self.run):
                 self._fit(model, datamodule)
         finally:
-            if rank_zero_only.rank == 0:
-                os.environ.pop(runs.RUN_ID_VARIABLE, None)
-                if not any((self.run / "checkpoints").glob("*.ckpt")) and not runs.is_finished(self.run):
-                    shutil.rmtree(self.run, ignore_errors=True)
+            self._drop_unfinished()
+
+    def _drop_unfinished(self) -> None:
+        """Delete the run's folder when there is nothing in it to resume from or to serve."""
+        if _is_first_process():
+            os.environ.pop(runs.RUN_ID_VARIABLE, None)
+            if not any((self.run / "checkpoints").glob("*.ckpt")) and not runs.is_finished(self.run):
+                shutil.rmtree(self.run, ignore_errors=True)
 
     def _fit(self, model: pl.LightningModule, datamodule: Any) -> None:
         trainer, started = self.trainer, time.perf_counter()
@@ -383,7 +339,7 @@ class _MarqueeCLI(LightningCLI):
         if not batches or not self.trainer.is_global_zero:
             return
         columns = {name: _column([batch[name] for batch in batches]) for name in batches[0]}
-        out = _run_of(Path(kwargs["ckpt_path"])) / "predictions.parquet"
+        out = run_of(Path(kwargs["ckpt_path"])) / "predictions.parquet"
         with atomic_file(out) as temporary:
             frame = pd.DataFrame(columns)
             frame.to_parquet(temporary, index=False)
@@ -394,6 +350,10 @@ class _MarqueeCLI(LightningCLI):
 
     def test(self, **kwargs: Any) -> None:
         self.trainer.test(**{**kwargs, "weights_only": True})
+
+
+def _is_first_process() -> bool:
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _column(parts: list[Any]) -> list[Any]:
@@ -424,7 +384,7 @@ def _one_training(dataset: str, model: str) -> Iterator[None]:
     Raises:
         UserError: another training holds it.
     """
-    if rank_zero_only.rank != 0:
+    if not _is_first_process():
         yield
         return
     path = home.jobs() / f"{dataset}-{model}.lock"
@@ -444,7 +404,7 @@ def _earlier_curves_kept(run: Path) -> Iterator[None]:
     curves = run / "logs" / "metrics.csv"
     earlier = curves.read_text("utf-8") if curves.is_file() else None
     yield
-    if earlier is None or rank_zero_only.rank != 0 or not curves.is_file():
+    if earlier is None or not _is_first_process() or not curves.is_file():
         return
     import io
 

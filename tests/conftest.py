@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data import dataset as datasets
 from data.dataset import Dataset, Source, write_dataset
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that `import device_check` works in every test file
@@ -16,10 +15,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # so that `import device_check` 
 GENRES = ("Drama", "Comedy", "Action", "Horror")
 GOOD = ("wonderful", "moving", "brilliant", "funny", "charming")
 BAD = ("dull", "awful", "clumsy", "boring", "lifeless")
-PLAIN = "the film with a story about people in town and their long way home through the night".split()
+PLAIN = ("the", "film", "with", "a", "story", "about", "people", "in", "town", "and", "their", "long", "way", "home")
 
 
-@pytest.fixture()
+@pytest.fixture
 def marquee_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty MARQUEE_HOME of the test's own."""
     home = tmp_path / "home"
@@ -87,7 +86,7 @@ def generated_tables(
     return tables
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_dataset(marquee_home: Path) -> Callable[..., Dataset]:
     """Write a generated dataset (see `generated_tables`) and return it; `drop` leaves tables out."""
 
@@ -96,8 +95,3 @@ def small_dataset(marquee_home: Path) -> Callable[..., Dataset]:
         return write_dataset(name, tables, sources=[Source("generated", "generated")], replace=True)
 
     return make
-
-
-@pytest.fixture()
-def open_dataset() -> Callable[[str], Dataset]:
-    return datasets.open_dataset

@@ -1,0 +1,48 @@
+# make demo    everything from a clean clone to a running dashboard on real data   (PORT=8501 DATASET=demo)
+# make test    everything from a clean clone to a finished test run
+PYTHON ?= python3
+PORT ?= 8501
+DATASET ?= demo
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test lint clean browser
+.DEFAULT_GOAL := demo
+
+install: $(STAMP)
+
+# Pinned by constraints.txt; --no-compile because Python compiles what is used, and only that, at first import.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 or later is needed: run 'make PYTHON=/path/to/python3.11'." >&2; exit 2; }
+	@echo "Installing into $(VENV) (about 1 GB, 2 to 3 minutes) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+	@echo "Installed."
+
+demo: install
+	@$(BIN)/python -m dashboard.prepare --dataset $(DATASET)
+	@echo "Dashboard on dataset '$(DATASET)': http://localhost:$(PORT)   (Ctrl-C stops it)"
+	@MARQUEE_DATASET=$(DATASET) $(BIN)/streamlit run dashboard --server.port $(PORT) --server.headless true
+
+test: install browser
+	@$(BIN)/python -m pytest
+
+lint: install
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+# The end-to-end test clicks through the dashboard in Debian's Chromium. Where none is found and apt-get is at hand for
+# root it is installed; elsewhere the test says what is missing.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || command -v chromium-browser >/dev/null || \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing chromium ..."; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
+		else echo "No chromium found: the browser test will fail until you install it (e.g. sudo apt-get install chromium)."; fi
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

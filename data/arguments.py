@@ -1,0 +1,88 @@
+"""The arguments of a model package's command, before and after jsonargparse: defaults put in, errors made readable."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from data import runs
+from data.dataset import open_dataset
+from data.errors import UserError
+
+
+def one_sentence(package: str, models: Sequence[str], message: str) -> str:
+    """What jsonargparse says of a mistake, in one sentence that names the flag and what was expected."""
+    if "required: " in message or 'expected "subcommand"' in message:
+        return (
+            f"Nothing to do: say what and with which configuration, e.g. python -m {package} fit --config "
+            f"{runs.QUICK_CONFIG[models[0]]} (also: validate, test, predict, evaluate, promote)."
+        )
+    text = readable(message)
+    if len(text) > 400:
+        text = text[:400].rsplit(" ", 1)[0] + " …"
+    return f"{text.rstrip('.')}. 'python -m {package} fit --help' lists the flags."
+
+
+def readable(text: str) -> str:
+    """A parser's message with the flag as it is typed: `Parser key "a.b": ...` becomes `--a.b: expected int, got 'x'`."""
+    text = " ".join(line.strip(" -") for line in text.splitlines() if line.strip())
+    if (key := re.match(r'Parser key "([^"]+)": ', text)) is not None:
+        given = re.search(r"(?:Given|Got) value: (.*)$", text)
+        wanted = re.search(r"Expected an? <class '(\w+)'>", text)
+        nested = re.match(r"""["']?NestedArg\(key='(.+?)', val='(.*)'\)""", given[1]) if given else None
+        if wanted and nested:
+            return f"--{key[1]}.{nested[1]}: expected {wanted[1]}, got {nested[2]!r}"
+        if wanted and given:
+            return f"--{key[1]}: expected {wanted[1]}, got {given[1]!r}"
+        return f"--{key[1]}: {text[key.end() :]}"
+    return text
+
+
+def option(argv: Sequence[str], *names: str) -> str | None:
+    """The last value of an option in `argv`, given as `--name value` or `--name=value`."""
+    found = None
+    for position, argument in enumerate(argv):
+        name, _, value = argument.partition("=")
+        if name in names:
+            found = value or (argv[position + 1] if position + 1 < len(argv) else None)
+    return found
+
+
+def with_defaults(models: Sequence[str], argv: list[str]) -> list[str]:
+    """For validate, test and predict: the current run's configuration and checkpoint unless others are named.
+
+    Without this Lightning would test random weights and exit 0.
+    """
+    if argv[:1] not in (["validate"], ["test"], ["predict"]) or {"-h", "--help"} & set(argv):
+        return argv
+    rest = argv[1:]
+    checkpoint = option(rest, "--ckpt_path")
+    if checkpoint is None:
+        dataset = option(rest, "--data.dataset", "--data.init_args.dataset") or "demo"
+        run = runs.require_run(open_dataset(dataset).name, _model_of(models, rest))
+        checkpoint = str(run / ("model.ckpt" if argv[0] == "predict" else "best.ckpt"))
+        rest += ["--ckpt_path", checkpoint]
+    elif not Path(checkpoint).is_file():
+        raise UserError(f"--ckpt_path {checkpoint} does not exist: give a .ckpt file of a run.")
+    config = run_of(Path(checkpoint)) / "config.yaml"
+    if option(rest, "--config", "-c") is None and config.is_file():
+        rest = ["--config", str(config), *rest]
+    return [argv[0], *rest]
+
+
+def _model_of(models: Sequence[str], argv: Sequence[str]) -> str:
+    if len(models) == 1:
+        return models[0]
+    config = option(argv, "--config", "-c") or ""
+    chosen = [m for m in models if m in Path(config).name]
+    if len(chosen) != 1:
+        raise UserError(
+            f"Which model? Give --config with the name of one of {', '.join(models)} in it, e.g. "
+            f"--config {runs.QUICK_CONFIG[models[0]]}, or --ckpt_path FILE."
+        )
+    return chosen[0]
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The run folder that a checkpoint file lies in."""
+    folder = checkpoint.absolute().parent
+    return folder.parent if folder.name == "checkpoints" else folder

@@ -1,0 +1,118 @@
+"""Batch scoring: `python score.py recommend|reviews|engagement|retention --dataset NAME [--out PATH]`.
+
+The models' own scorers do the work (recsys/scorer.py, nlp/scorer.py, forecasting/scorer.py); this script reads the
+arguments, keeps memory bounded by letting them write as they go, and tells where the result is.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from data import command
+from data.arguments import readable
+from data.errors import UserError
+
+
+def _recommend(arguments: Namespace) -> Path:
+    from recsys.scorer import score
+
+    return score(arguments.dataset, arguments.out, users=arguments.users, top_k=arguments.top_k)
+
+
+def _reviews(arguments: Namespace) -> Path:
+    from nlp.scorer import score_file, score_reviews
+
+    if arguments.input is None:
+        return score_reviews(arguments.dataset, arguments.out, limit=arguments.limit)
+    if arguments.out is None:
+        raise UserError("--input needs --out FILE: the scored copy of the table is written there.")
+    return score_file(
+        arguments.input, arguments.text_column, arguments.out, dataset=arguments.dataset, limit=arguments.limit
+    )
+
+
+def _engagement(arguments: Namespace) -> Path:
+    from forecasting.scorer import score_engagement
+
+    return score_engagement(arguments.dataset, arguments.out, horizon_days=arguments.horizon)
+
+
+def _retention(arguments: Namespace) -> Path:
+    from forecasting.scorer import score_retention
+
+    return score_retention(arguments.dataset, arguments.out, users=arguments.users)
+
+
+_SCORERS: dict[str, Callable[[Namespace], Path]] = {
+    "recommend": _recommend,
+    "reviews": _reviews,
+    "engagement": _engagement,
+    "retention": _retention,
+}
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(prog="score.py", description="Score a dataset with the models in use.", exit_on_error=False)
+    commands = parser.add_subcommands()
+    for name, purpose in (
+        ("recommend", "the next titles for each member"),
+        ("reviews", "the sentiment of each review, of a dataset or of any table with a text column"),
+        ("engagement", "the audience of the coming days"),
+        ("retention", "the probability that each member comes back"),
+    ):
+        sub = ArgumentParser(description=f"Write {purpose} as Parquet.", exit_on_error=False)
+        sub.add_argument("--dataset", type=str | None, default=None, help="Name of a dataset on disk; default demo.")
+        sub.add_argument("--out", type=Path | None, default=None, help="File to write; default scores/<dataset>/.")
+        if name in ("recommend", "retention"):
+            sub.add_argument("--users", type=str, default="all", help="all, a comma-separated list, or a file of ids.")
+        if name == "recommend":
+            sub.add_argument("--top-k", type=int, default=20, help="Titles for each member.")
+        if name == "reviews":
+            sub.add_argument("--input", type=Path | None, default=None, help="CSV or Parquet to score instead.")
+            sub.add_argument("--text-column", type=str, default="text", help="Column of --input with the text.")
+            sub.add_argument("--limit", type=int | None, default=None, help="Score this many reviews at most.")
+        if name == "engagement":
+            sub.add_argument("--horizon", type=int, default=28, help="Days to forecast.")
+        commands.add_subcommand(name, sub, help=f"write {purpose}")
+    return parser
+
+
+def _run(argv: Sequence[str]) -> None:
+    try:
+        parsed = _parser().parse_args(list(argv))
+    except ArgumentError as mistake:
+        raise UserError(
+            f"{readable(str(mistake)).rstrip('.')}: use score.py {'|'.join(_SCORERS)} --dataset NAME (--help lists the flags)."
+        ) from None
+    started = time.perf_counter()
+    arguments = parsed[parsed.subcommand]
+    if arguments.dataset is None and arguments.get("input") is None:
+        arguments.dataset = "demo"
+    for flag, value in (("--top-k", arguments.get("top_k")), ("--limit", arguments.get("limit"))):
+        if value is not None and value < 1:
+            raise UserError(f"{flag} {value} asks for nothing: give a number of 1 or more.")
+    if arguments.out is not None and arguments.out.is_dir():
+        arguments.out = arguments.out / _DEFAULT_NAME[parsed.subcommand]
+    out = _SCORERS[parsed.subcommand](arguments)
+    print(f"Wrote {out} in {time.perf_counter() - started:.0f} s.")
+
+
+_DEFAULT_NAME = {
+    "recommend": "recommendations.parquet",
+    "reviews": "review_scores.parquet",
+    "engagement": "engagement_forecast.parquet",
+    "retention": "retention.parquet",
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one scoring command; returns its exit code. Callable in-process from a test."""
+    argv = list(sys.argv[1:] if args is None else args)
+    return command.run(lambda: _run(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
