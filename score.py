@@ -85,7 +85,8 @@ def _run(argv: Sequence[str]) -> None:
         parsed = _parser().parse_args(list(argv))
     except ArgumentError as mistake:
         raise UserError(
-            f"{readable(str(mistake)).rstrip('.')}: use score.py {'|'.join(_SCORERS)} --dataset NAME (--help lists the flags)."
+            f"{readable(str(mistake)).rstrip('.')}: use score.py {'|'.join(_SCORERS)} --dataset NAME "
+            "(--help lists the flags)."
         ) from None
     started = time.perf_counter()
     arguments = parsed[parsed.subcommand]

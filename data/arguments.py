@@ -23,10 +23,10 @@ def one_sentence(package: str, models: Sequence[str], message: str) -> str:
 
 
 def readable(text: str) -> str:
-    """A parser's message with the flag as it is typed: `Parser key "a.b": ...` becomes `--a.b: expected int, got 'x'`."""
+    """A parser's message with the flag as it is typed: `Parser key "a.b": ...` is `--a.b: expected int, got 'x'`."""
     text = " ".join(line.strip(" -") for line in text.splitlines() if line.strip())
     if (key := re.match(r'Parser key "([^"]+)": ', text)) is not None:
-        given = re.search(r"(?:Given|Got) value: (.*)$", text)
+        given = re.search(r"(?:Given|Got) value: (?!.*(?:Given|Got) value: )(.*)$", text)
         wanted = re.search(r"Expected an? <class '(\w+)'>", text)
         nested = re.match(r"""["']?NestedArg\(key='(.+?)', val='(.*)'\)""", given[1]) if given else None
         if wanted and nested:

@@ -1,6 +1,6 @@
 """A dataset: a folder of Parquet tables with a `dataset.json` that says where they come from and what time it is there.
 
-    tables/<name>/interactions.parquet  items.parquet  users.parquet  reviews.parquet  metrics.parquet  dataset.json
+tables/<name>/interactions.parquet  items.parquet  users.parquet  reviews.parquet  metrics.parquet  dataset.json
 """
 
 import datetime as dt
@@ -226,7 +226,8 @@ def _complete_catalogue(folder: Path) -> None:
     if not interactions.exists():
         return
     seen = pq.read_table(interactions, columns=[schema.ITEM_ID])[schema.ITEM_ID].unique().drop_null().to_pandas()
-    known = read_parquet(items) if items.exists() else schema.complete("items", pd.DataFrame({"item_id": [], "title": []}))
+    nothing = pd.DataFrame({schema.ITEM_ID: [], schema.TITLE: []})
+    known = read_parquet(items) if items.exists() else schema.complete("items", nothing)
     new = seen[~seen.isin(known[schema.ITEM_ID])]
     if len(new) == 0:
         return

@@ -16,12 +16,17 @@ import datetime as dt
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from filelock import FileLock, Timeout
+
 from data import home
-from data.atomic import write_text
+from data.atomic import atomic_file, write_text
 from data.errors import UserError
 
 MODELS = ("recommender", "sentiment", "engagement", "retention")
@@ -145,3 +150,39 @@ def read_report(run: Path) -> dict[str, Any]:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as failure:
         raise UserError(f"{path} cannot be read ({failure}): choose another run or train again.") from None
+
+
+@contextmanager
+def training_lock(dataset: str, model: str) -> Iterator[None]:
+    """Hold the lock of (dataset, model), so that two trainings never write or promote over each other.
+
+    Raises:
+        UserError: another training holds it.
+    """
+    path = home.jobs() / f"{home.check_name(dataset)}-{model}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"Another training of the {model} on dataset '{dataset}' is running: wait for it or stop it first."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def earlier_curves_kept(run: Path) -> Iterator[None]:
+    """Lightning's CSV logger starts an empty file; a resumed training keeps the curve from before the cut."""
+    curves = run / "logs" / "metrics.csv"
+    before = pd.read_csv(curves) if curves.is_file() else None
+    yield
+    if before is None or not curves.is_file():
+        return
+    after = pd.read_csv(curves)
+    whole = pd.concat([before[before["epoch"] < after["epoch"].min()], after])
+    with atomic_file(curves) as temporary:
+        whole.to_csv(temporary, index=False)

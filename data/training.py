@@ -16,15 +16,13 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from filelock import FileLock, Timeout
 from jsonargparse import ArgumentError
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -32,7 +30,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
-from data import command, home, report, runs
+from data import command, report, runs
 from data.arguments import one_sentence, run_of, with_defaults
 from data.atomic import atomic_file, write_json, write_text
 from data.dataset import open_dataset
@@ -86,6 +84,8 @@ def _lightning(package: Package, argv: list[str]) -> None:
     ):
         warnings.filterwarnings("ignore", warning)
     # Lightning's remarks on devices and tips say nothing that our own first lines do not.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)
@@ -167,7 +167,7 @@ class _MarqueeCLI(LightningCLI):
         except (MisconfigurationException, ValueError, ModuleNotFoundError) as failure:
             if self.subcommand == "fit":
                 self._drop_unfinished()
-            if isinstance(failure, MisconfigurationException) and "backend found" in str(failure):
+            if "backend found" in str(failure) or isinstance(failure, ModuleNotFoundError):
                 raise UserError(
                     "--trainer.accelerator: there is no such device on this machine: use --trainer.accelerator auto."
                 ) from None
@@ -187,7 +187,10 @@ class _MarqueeCLI(LightningCLI):
             shutil.rmtree(self.run)
             return
         try:
-            with _one_training(self.dataset.name, self.model_name), _earlier_curves_kept(self.run):
+            if _is_first_process():
+                with runs.training_lock(self.dataset.name, self.model_name), runs.earlier_curves_kept(self.run):
+                    self._fit(model, datamodule)
+            else:
                 self._fit(model, datamodule)
         finally:
             self._drop_unfinished()
@@ -214,7 +217,8 @@ class _MarqueeCLI(LightningCLI):
         if trainer.is_global_zero:
             # On one device, in one process, whatever the training used: the figures must not depend on it.
             module = type(model).load_from_checkpoint(self.run / "best.ckpt", map_location="cpu", weights_only=True)
-            measured = self.package.measure(module.to(trainer.strategy.root_device).eval(), datamodule, self.run)
+            with torch.no_grad():
+                measured = self.package.measure(module.to(trainer.strategy.root_device).eval(), datamodule, self.run)
         trainer.strategy.barrier()
         measured_at = time.perf_counter()
 
@@ -375,42 +379,3 @@ def _slim(source: Path, target: Path) -> int:
     with atomic_file(target) as temporary:
         torch.save({key: checkpoint[key] for key in kept if key in checkpoint}, temporary)
     return int(checkpoint["epoch"]) + 1
-
-
-@contextmanager
-def _one_training(dataset: str, model: str) -> Iterator[None]:
-    """Hold the lock of (dataset, model), so that two trainings never write or promote over each other.
-
-    Raises:
-        UserError: another training holds it.
-    """
-    if not _is_first_process():
-        yield
-        return
-    path = home.jobs() / f"{dataset}-{model}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(path, timeout=0):
-            yield
-    except Timeout:
-        raise UserError(
-            f"Another training of the {model} on dataset '{dataset}' is running: wait for it or stop it first."
-        ) from None
-
-
-@contextmanager
-def _earlier_curves_kept(run: Path) -> Iterator[None]:
-    """Lightning's CSV logger starts an empty file; a resumed training keeps the curve from before the cut."""
-    curves = run / "logs" / "metrics.csv"
-    earlier = curves.read_text("utf-8") if curves.is_file() else None
-    yield
-    if earlier is None or not _is_first_process() or not curves.is_file():
-        return
-    import io
-
-    import pandas as pd
-
-    before, after = pd.read_csv(io.StringIO(earlier)), pd.read_csv(curves)
-    whole = pd.concat([before[before["epoch"] < after["epoch"].min()], after])
-    with atomic_file(curves) as temporary:
-        whole.to_csv(temporary, index=False)
