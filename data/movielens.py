@@ -90,7 +90,7 @@ def read(path: Path, folder: Path) -> Tables:
     except (pa.ArrowException, ValueError, KeyError, IndexError) as failure:
         reason = str(failure).strip().split("\n")[0][:200]
         raise UserError(
-            f"{path} is not the MovieLens archive that it should be ({reason}): download it again."
+            f"{path} is not MovieLens as it was published ({reason}): delete it and fetch it again."
         ) from None
     raise UserError(
         f"{path} holds no MovieLens ratings (u.data, ratings.dat or ratings.csv): pass the archive as published."
@@ -115,8 +115,13 @@ def _stream(path: Path, name: str, target: Path, *, delimiter: str, header: bool
             parse_options=csv.ParseOptions(delimiter=delimiter),
             convert_options=csv.ConvertOptions(include_columns=_RATING_COLUMNS, column_types=types),
         )
+        rows = 0
         for block in blocks:
-            writer.write_batch(_interactions(block))
+            if block.num_rows:
+                writer.write_batch(_interactions(block))
+                rows += block.num_rows
+    if not rows:
+        raise ValueError(f"{name} holds no ratings")
 
 
 def _interactions(block: pa.RecordBatch) -> pa.RecordBatch:

@@ -89,7 +89,9 @@ def _imdb_publisher(path: Path) -> pd.DataFrame:
         [f"imdb-{split}" for split, *_ in rows],
     )
     frame[schema.STARS] = [float(stars) for _, _, _, stars, _ in rows]
-    frame[schema.ITEM_ID] = pd.array([title(split, side, number) for split, side, number, *_ in rows], dtype="string")
+    frame[schema.ITEM_ID] = pd.array(
+        [title(split, side, number) for split, side, number, *_ in rows], dtype="string[pyarrow]"
+    )
     return frame
 
 
