@@ -1,0 +1,235 @@
+"""Every chart of the dashboard, in one look for both themes.
+
+Each function takes frames and gives an Altair chart; titles name what is shown, the unit and the period.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from data.schema import DATE
+
+GOOD, WARN, BAD = "#30A46C", "#F5A524", "#E5484D"
+
+
+@dataclass(frozen=True)
+class Colours:
+    text: str
+    muted: str
+    line: str
+    accent: str
+    history: str
+
+
+DARK = Colours("#ECEDEE", "#9BA1A6", "#2A2D36", "#E5484D", "#C9CDD2")
+LIGHT = Colours("#1B1D22", "#5F6670", "#E4E4E0", "#C4323A", "#3B3F46")
+
+
+def colours(dark: bool) -> Colours:
+    return DARK if dark else LIGHT
+
+
+def themed(chart: Any, dark: bool, height: int = 280) -> Any:
+    """`chart` with our fonts, colours and quiet axes."""
+    c = colours(dark)
+    axis = {
+        "labelColor": c.muted,
+        "titleColor": c.muted,
+        "gridColor": c.line,
+        "domainColor": c.line,
+        "tickColor": c.line,
+        "labelFont": "Inter",
+        "titleFont": "Inter",
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": 400,
+        "labelPadding": 6,
+        "titlePadding": 10,
+    }
+    return (
+        chart.properties(height=height, background="transparent")
+        .configure_view(strokeWidth=0)
+        .configure_axis(**axis)
+        .configure_axisX(grid=False)
+        .configure_axisY(ticks=False, domain=False)
+        .configure_legend(
+            labelColor=c.text,
+            titleColor=c.muted,
+            labelFont="Inter",
+            titleFont="Inter",
+            labelFontSize=12,
+            orient="top",
+            title=None,
+            symbolStrokeWidth=2,
+        )
+        .configure_title(
+            color=c.text,
+            font="Inter",
+            fontSize=14,
+            fontWeight=700,
+            anchor="start",
+            offset=14,
+            subtitleColor=c.muted,
+            subtitleFont="Inter",
+            subtitleFontSize=12,
+        )
+    )
+
+
+def show(chart: Any, dark: bool, alt_text: str, height: int = 280) -> None:
+    st.altair_chart(themed(chart, dark, height), theme=None, width="stretch", alt=alt_text)
+
+
+def fan_chart(past: pd.DataFrame, forecast: pd.DataFrame, *, title: str, unit: str, dark: bool) -> Any:
+    """History as a line, the forecast's median with its 50 % and 90 % bands.
+
+    Args:
+        past: `date`, `value`. forecast: `date`, q05, q25, q50, q75, q95; may be empty.
+    """
+    c = colours(dark)
+    # Vega reads times as local: without a zone a day stays the day it is.
+    past = past.assign(date=past[DATE].dt.tz_localize(None))
+    x = alt.X("date:T", title=None, axis=alt.Axis(format="%-d %b %Y", labelOverlap=True, tickCount=6))
+    tips = [alt.Tooltip("date:T", title="Day", format="%A %-d %B %Y")]
+    layers = [
+        alt.Chart(past)
+        .mark_line(color=c.history, strokeWidth=1.5)
+        .encode(x=x, y=alt.Y("value:Q", title=unit), tooltip=[*tips, alt.Tooltip("value:Q", title=unit, format=",.0f")])
+    ]
+    subtitle = f"History to {_day(past['date'].max())}" if len(past) else "No history"
+    if len(forecast):
+        ahead = forecast.assign(date=forecast[DATE].dt.tz_localize(None))
+        tips += [
+            alt.Tooltip("q50:Q", title="Median", format=",.1f"),
+            alt.Tooltip("q25:Q", title="50 % band from", format=",.1f"),
+            alt.Tooltip("q75:Q", title="to", format=",.1f"),
+            alt.Tooltip("q05:Q", title="90 % band from", format=",.1f"),
+            alt.Tooltip("q95:Q", title="to ", format=",.1f"),
+        ]
+        base = alt.Chart(ahead).encode(x=x, tooltip=tips)
+        layers = [
+            base.mark_area(color=c.accent, opacity=0.16).encode(y=alt.Y("q05:Q", title=unit), y2="q95:Q"),
+            base.mark_area(color=c.accent, opacity=0.28).encode(y="q25:Q", y2="q75:Q"),
+            *layers,
+            base.mark_line(color=c.accent, strokeWidth=2).encode(y="q50:Q"),
+        ]
+        subtitle += f"; forecast to {_day(ahead['date'].max())}: median, 50 % and 90 % bands"
+    return alt.layer(*layers).properties(title=alt.Title(title, subtitle=subtitle))
+
+
+def _day(time: pd.Timestamp) -> str:
+    return f"{time.day} {time:%B %Y}"
+
+
+def dot_plot(
+    values: Mapping[str, Mapping[str, float | None]], ours: str, metric: str, *, better: str, split: str, dark: bool
+) -> Any:
+    """Each method as a dot on one scale, ours in the accent colour; `better` says which direction is good."""
+    c = colours(dark)
+    frame = pd.DataFrame(
+        [
+            {"method": method, "value": row[metric], "kind": "This model" if method == ours else "Baseline"}
+            for method, row in values.items()
+            if row.get(metric) is not None
+        ],
+        columns=["method", "value", "kind"],
+    )
+    order = frame.sort_values("value", ascending=better == "lower")["method"].tolist()
+    base = alt.Chart(frame).encode(
+        y=alt.Y("method:N", sort=order, title=None, axis=alt.Axis(labelColor=c.text, labelLimit=260, labelFontSize=13)),
+        x=alt.X(
+            "value:Q",
+            title=f"{metric} on the {split} split ({better} is better)",
+            axis=alt.Axis(tickCount=5),
+            scale=alt.Scale(zero=False, padding=40, nice=True),
+        ),
+    )
+    domain, quiet = ["This model", "Baseline"], alt.Legend(orient="top", title=None)
+    points = base.mark_point(filled=True, size=170, opacity=1).encode(
+        color=alt.Color("kind:N", scale=alt.Scale(domain=domain, range=[c.accent, c.muted]), legend=quiet),
+        shape=alt.Shape("kind:N", scale=alt.Scale(domain=domain, range=["circle", "diamond"]), legend=quiet),
+        tooltip=[alt.Tooltip("method:N", title="Method"), alt.Tooltip("value:Q", title=metric, format=".4f")],
+    )
+    labels = base.mark_text(dx=14, align="left", font="Inter", color=c.text).encode(
+        text=alt.Text("value:Q", format=".3f")
+    )
+    return (points + labels).properties(title=f"{metric}, {split} split")
+
+
+def learning_curves(curves: pd.DataFrame, *, title: str, unit: str, dark: bool) -> Any:
+    """`epoch`, `value`, `curve` ("training", "validation") as lines."""
+    c = colours(dark)
+    names = list(dict.fromkeys(curves["curve"]))
+    shades = {"training": c.muted, "validation": c.accent}
+    return (
+        alt.Chart(curves)
+        .mark_line(point=alt.OverlayMarkDef(size=36), strokeWidth=2)
+        .encode(
+            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d")),
+            y=alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False)),
+            color=alt.Color(
+                "curve:N", scale=alt.Scale(domain=names, range=[shades.get(n, c.text) for n in names]), title=None
+            ),
+            strokeDash=alt.StrokeDash(
+                "curve:N",
+                scale=alt.Scale(domain=names, range=[[5, 4] if n == "training" else [1, 0] for n in names]),
+                title=None,
+            ),
+            tooltip=[
+                alt.Tooltip("curve:N", title="Curve"),
+                alt.Tooltip("epoch:Q", title="Epoch"),
+                alt.Tooltip("value:Q", title=unit, format=".4f"),
+            ],
+        )
+        .properties(title=title)
+    )
+
+
+def calibration(bins: Sequence[Mapping[str, float]], *, title: str, dark: bool) -> Any:
+    """Predicted against observed share per bin; on the diagonal a probability means what it says."""
+    c = colours(dark)
+    frame = pd.DataFrame(list(bins)).dropna()
+    diagonal = pd.DataFrame({"predicted": [0.0, 1.0], "observed": [0.0, 1.0]})
+    share = alt.Axis(format=".0%")
+    x = alt.X("predicted:Q", title="predicted probability", axis=share, scale=alt.Scale(domain=[0, 1]))
+    y = alt.Y("observed:Q", title="observed share", axis=share, scale=alt.Scale(domain=[0, 1]))
+    line = alt.Chart(diagonal).mark_line(color=c.muted, strokeDash=[4, 4]).encode(x=x, y=y)
+    dots = (alt.Chart(frame).mark_line(color=c.accent, point=False, strokeWidth=1.5).encode(x=x, y=y)) + alt.Chart(
+        frame
+    ).mark_circle(color=c.accent, opacity=1).encode(
+        x=x,
+        y=y,
+        size=alt.Size("count:Q", legend=None, scale=alt.Scale(range=[40, 320])),
+        tooltip=[
+            alt.Tooltip("predicted:Q", title="Predicted", format=".1%"),
+            alt.Tooltip("observed:Q", title="Observed", format=".1%"),
+            alt.Tooltip("count:Q", title="Cases", format=",.0f"),
+        ],
+    )
+    return (line + dots).properties(
+        title=alt.Title(title, subtitle="Dashed: perfect calibration; larger dots hold more cases")
+    )
+
+
+def histogram(probabilities: pd.Series, *, title: str, unit: str, dark: bool) -> Any:
+    """How many cases lie in each tenth of a probability."""
+    c = colours(dark)
+    tenth = (probabilities.clip(0, 0.9999) * 10).astype(int)
+    names = [f"{10 * i} to {10 * i + 10}" for i in range(10)]
+    frame = pd.DataFrame({"band": names, "count": tenth.value_counts().reindex(range(10), fill_value=0).to_numpy()})
+    return (
+        alt.Chart(frame)
+        .mark_bar(color=c.accent, cornerRadiusEnd=3)
+        .encode(
+            x=alt.X(
+                "band:N", sort=names, title="per cent", axis=alt.Axis(labelAngle=0, labelOverlap=True, ticks=False)
+            ),
+            y=alt.Y("count:Q", title=unit, axis=alt.Axis(tickCount=4, tickMinStep=1)),
+            tooltip=[alt.Tooltip("band:N", title="Per cent"), alt.Tooltip("count:Q", title=unit, format=",.0f")],
+        )
+        .properties(title=title)
+    )

@@ -1,0 +1,73 @@
+"""What a run's report and curves say, as words and frames: pure functions, tested without Streamlit."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+_PREFIX = re.compile(r"^(train|training|val|valid|validation)[_/ ]+(.+?)(_epoch)?$")
+
+
+def metric_names(methods: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """Names of the metrics that any method has, in the order of their first appearance."""
+    return list(dict.fromkeys(name for row in methods.values() for name, value in row.items() if value is not None))
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """The headline in one sentence: our value, the best baseline's, and the relative difference.
+
+    Says plainly when the best baseline is better.
+    """
+    headline = report.get("headline") or {}
+    metric, ours, split = headline.get("metric"), headline.get("ours"), headline.get("split")
+    methods = (report.get("metrics") or {}).get(split) or {}
+    value = (methods.get(ours) or {}).get(metric)
+    if value is None:
+        return "This run has no headline figure."
+    higher = headline.get("higher_is_better", True)
+    others = {m: row[metric] for m, row in methods.items() if m != ours and row.get(metric) is not None}
+    text = f"{ours}: {metric} {value:.3f} on the {split} split"
+    if not others:
+        return f"{text}; no baseline was measured."
+    best = (max if higher else min)(others, key=lambda method: others[method])
+    other = others[best]
+    if other == value:
+        return f"{text}, the same as {best}."
+    better = (value > other) == higher
+    if other == 0:
+        return f"{text}; {best}: {other:.3f}."
+    size = abs(value / other - 1)
+    return f"{text}, {100 * size:.1f} % {'better' if better else 'worse'} than the best baseline, {best} ({other:.3f})."
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """Lightning's metrics.csv; empty when it is missing or damaged."""
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError):
+        return pd.DataFrame()
+
+
+def curves(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Name of a quantity to `epoch`, `value`, `curve` ("training" or "validation"); the loss first.
+
+    Lightning writes a row for each log call with gaps: the last value of an epoch is the epoch's.
+    """
+    if "epoch" not in frame:
+        return {}
+    found: dict[str, list[pd.DataFrame]] = {}
+    for column in frame.columns:
+        match = _PREFIX.match(column)
+        if match is None or column.endswith("_step"):
+            continue
+        values = pd.to_numeric(frame[column], errors="coerce")
+        last = values.groupby(frame["epoch"]).last().dropna()
+        if last.empty:
+            continue
+        curve = "training" if match.group(1).startswith("train") else "validation"
+        part = pd.DataFrame({"epoch": last.index, "value": last.to_numpy(), "curve": curve})
+        found.setdefault(match.group(2), []).append(part)
+    order = sorted(found, key=lambda name: ("loss" not in name, name))
+    return {name: pd.concat(found[name], ignore_index=True) for name in order}

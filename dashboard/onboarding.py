@@ -1,0 +1,151 @@
+"""With nothing trained yet: say so, offer to prepare the demo, and show how far it is."""
+
+import html
+import os
+import sys
+
+import streamlit as st
+
+from dashboard import page, store
+from data import jobs, runs
+from data.dataset import Dataset
+from data.errors import UserError
+
+KIND = "Prepare"
+TABLES = {
+    "recommender": "recommendations",
+    "sentiment": "review_scores",
+    "engagement": "engagement_forecast",
+    "retention": "retention",
+}
+_WORK = {
+    "recommender": "recommendations",
+    "sentiment": "review sentiment",
+    "engagement": "the engagement forecast",
+    "retention": "the chance that each member comes back",
+}
+
+
+def preparing() -> jobs.Job | None:
+    """The preparation that runs now, if any."""
+    return next((job for job in jobs.list_jobs() if job.state == "running" and job.kind.startswith(KIND)), None)
+
+
+def start_preparing(name: str) -> None:
+    """Start the demo's road for a dataset in the background.
+
+    Raises:
+        UserError: it runs already.
+    """
+    jobs.start(f"{KIND} {name}", [sys.executable, "-m", "dashboard.prepare", "--dataset", name], lock=f"prepare-{name}")
+
+
+def offer(data: Dataset | None) -> None:
+    """The first thing a newcomer sees: what is missing, and the button that mends it. Nothing when all is there."""
+    running = preparing()
+    if running is not None:
+        _follow(running.id)
+        return
+    if data is None:
+        page.empty(
+            "Welcome to Marquee",
+            "Nothing is loaded yet. The demo fetches MovieLens 100K (943 members, 1,682 films) and public film "
+            "reviews, trains the recommender, the sentiment model and the two engagement models, and scores "
+            "everything. On two processor cores that takes about ten minutes; you can watch it here or close "
+            "the page meanwhile.",
+        )
+        _button(os.environ.get("MARQUEE_DATASET") or "demo", "Prepare the demo")
+        return
+    missing = missing_models(data)
+    if not missing:
+        return
+    work = _list([_WORK[model] for model in missing])
+    nothing = len(missing) == len(applicable(data))
+    page.empty(
+        "Nothing is trained yet" if nothing else "Not everything is trained yet",
+        f"Dataset '{data.name}' is loaded, but there is no {'model for ' if nothing else ''}{work} on it yet. "
+        "What is missing can be trained and scored here; finished steps are not repeated.",
+        "" if nothing else runs.fit_command(data.name, missing[0]),
+    )
+    _button(data.name, "Prepare the demo" if data.name == "demo" else f"Train and score {data.name}")
+
+
+def applicable(data: Dataset) -> list[str]:
+    """The models that this dataset can have at all."""
+    can = {
+        "recommender": data.has("interactions"),
+        "sentiment": data.has("reviews"),
+        "engagement": (data.has("interactions") or data.has("metrics")) and data.time_kind == "real",
+        "retention": data.has("interactions") and data.time_kind == "real",
+    }
+    return [model for model in runs.MODELS if can[model]]
+
+
+def missing_models(data: Dataset) -> list[str]:
+    """Models that apply to the dataset and have neither a current run nor scores."""
+    trained = store.trained(data.name)
+    return [m for m in applicable(data) if not trained[m] and store.scored_at(data.name, TABLES[m]) is None]
+
+
+def offer_model(data: Dataset, model: str) -> None:
+    """On a page whose one model is missing: what will be here, and the way to get it."""
+    running = preparing()
+    if running is not None:
+        _follow(running.id)
+        return
+    trained = store.trained(data.name)[model]
+    table = TABLES[model]
+    command = {"recommendations": "recommend", "review_scores": "reviews", "engagement_forecast": "engagement"}
+    page.empty(
+        f"{_WORK[model][0].upper()}{_WORK[model][1:]} will be here",
+        "The model is trained, its scores are not written yet."
+        if trained
+        else "No model is trained for this on the dataset yet.",
+        f"python score.py {command.get(table, table)} --dataset {data.name}"
+        if trained
+        else runs.fit_command(data.name, model),
+    )
+    _button(data.name, "Train and score now" if not trained else "Score now")
+
+
+def _button(name: str, label: str) -> None:
+    st.space("small")
+    if st.button(label, type="primary", key=f"prepare-{label}-{name}"):
+        try:
+            start_preparing(name)
+        except UserError as mistake:
+            page.notice("warn", str(mistake))
+        else:
+            st.rerun()
+    last = next((job for job in jobs.list_jobs() if job.kind.startswith(KIND)), None)
+    if last is not None and last.state in ("failed", "cancelled"):
+        said = next((line for line in reversed(jobs.tail(last, 40)) if line.startswith("error:")), "")
+        page.notice("warn", f"The last preparation {'failed' if last.state == 'failed' else 'was cancelled'}. {said}")
+
+
+@st.fragment(run_every=1.0)
+@page.guarded
+def _follow(job_id: str) -> None:
+    job = jobs.get_job(job_id)
+    if job is None or job.state != "running":
+        st.rerun()
+        return
+    share = jobs.progress(job) or 0.0
+    lines = [line for line in jobs.tail(job, 60) if line.lstrip().startswith("[")]
+    now = lines[-1] if lines else "Starting"
+    with st.container(border=True):
+        st.html(
+            f'<h3 style="margin:0 0 4px;padding:0;font-size:1.25rem">{html.escape(job.kind)}: '
+            f"{round(share * 100)} % done</h3>"
+            f'<p class="mq-muted" style="margin:0">{html.escape(now)} · {page.duration(job.seconds)} so far</p>'
+        )
+        st.progress(share)
+        with st.expander("What it does"):
+            st.html(f'<pre class="mq-log">{html.escape(chr(10).join(jobs.tail(job, 14)))}</pre>')
+        if st.button("Cancel", key=f"cancel-{job_id}"):
+            jobs.cancel(job_id)
+            st.toast("The preparation ends after its current step is stopped.")
+
+
+def _list(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"

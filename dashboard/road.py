@@ -1,0 +1,172 @@
+"""The plan of the demo's road: which steps there are for a dataset, what is done already, what does not apply.
+
+Done means: the dataset is on disk; the model in use was trained on these very tables by this very recipe (or by another
+recipe that the user chose); the score table was written by the model in use.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow.parquet as pq
+
+from data import catalogue, home, report, runs
+from data.dataset import Dataset, list_datasets, open_dataset
+
+ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS = "all-MiniLM-L6-v2"
+REVIEWS_SCORED = 2000
+# The home page fills about six rows from a member's picks.
+PICKS = 100
+SCORE_COMMAND = {
+    "recommender": "recommend",
+    "sentiment": "reviews",
+    "engagement": "engagement",
+    "retention": "retention",
+}
+SCORE_TABLE = {
+    "recommender": "recommendations",
+    "sentiment": "review_scores",
+    "engagement": "engagement_forecast",
+    "retention": "retention",
+}
+# Seconds on two cores for the demo; the pace of the steps already taken corrects what is left.
+SECONDS = {
+    "weights": 15,
+    "dataset": 20,
+    "fit-recommender": 90,
+    "fit-sentiment": 180,
+    "fit-engagement": 60,
+    "fit-retention": 40,
+    "score-recommender": 15,
+    "score-sentiment": 40,
+    "score-engagement": 10,
+    "score-retention": 10,
+}
+_WORDS = {
+    "recommender": "the recommender",
+    "sentiment": "the sentiment model",
+    "engagement": "the engagement forecast",
+    "retention": "the retention model",
+}
+_SCORES = {
+    "recommender": "recommendations for every member",
+    "sentiment": f"{REVIEWS_SCORED:,} reviews",
+    "engagement": "the forecast",
+    "retention": "every member's chance to come back",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    key: str  # "fit-recommender"
+    label: str  # "Train the recommender"
+    state: Literal["todo", "done", "skipped"]
+    why: str  # what is there already, or why the step does not apply
+    argv: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        return SECONDS[self.key]
+
+
+def plan(name: str) -> list[Step]:
+    """All steps of the road for dataset `name`, in order, with what is done and what does not apply.
+
+    While the dataset is missing, everything after it counts as still to do.
+
+    Raises:
+        UserError: the dataset is neither on disk nor known to fetch.
+    """
+    data = open_dataset(name) if name in list_datasets() else None
+    entry = None if data is not None else catalogue.get(name)
+    steps = [_weights_step(data)]
+    if data is not None:
+        steps.append(Step("dataset", f"Fetch dataset '{name}'", "done", f"{_rows(data)}"))
+    elif entry is not None:
+        argv = (sys.executable, "-m", "data", "fetch", entry.name)
+        steps.append(Step("dataset", f"Fetch dataset '{entry.name}'", "todo", "", argv))
+    steps += [_fit_step(name, model, data) for model in runs.MODELS]
+    return steps + [_score_step(name, model, data) for model in runs.MODELS]
+
+
+def _rows(data: Dataset) -> str:
+    return ", ".join(f"{rows:,} {table}" for table, rows in data.rows.items() if rows)
+
+
+def _weights_step(data: Dataset | None) -> Step:
+    label = "Fetch the pretrained language model"
+    entry = catalogue.get(WEIGHTS)
+    folder = home.raw() / entry.name
+    if data is not None and not data.has("reviews"):
+        return Step("weights", label, "skipped", "the dataset has no reviews")
+    if entry.hub is not None and all((folder / file).is_file() for file in entry.hub.files):
+        return Step("weights", label, "done", entry.name)
+    return Step("weights", label, "todo", "", (sys.executable, "-m", "data", "fetch", entry.name))
+
+
+def _refusal(data: Dataset, model: str) -> str:
+    """Why `model` does not apply to the dataset; empty when it does."""
+    if model == "sentiment":
+        return "" if data.has("reviews") else "the dataset has no reviews"
+    if not data.has("interactions") and not (model == "engagement" and data.has("metrics")):
+        return "the dataset has no interactions"
+    if model != "recommender" and data.time_kind == "order":
+        return "the dataset has no times"
+    return ""
+
+
+def _fit_step(name: str, model: str, data: Dataset | None) -> Step:
+    label = f"Train {_WORDS[model]}"
+    config = runs.QUICK_CONFIG[model]
+    argv = (sys.executable, "-m", runs.PACKAGE[model], "fit", "--config", config, "--data.dataset", name)
+    key = f"fit-{model}"
+    if data is None:
+        return Step(key, label, "todo", "", argv)
+    if refusal := _refusal(data, model):
+        return Step(key, label, "skipped", refusal)
+    run = runs.current_run(name, model)
+    if run is None:
+        return Step(key, label, "todo", "", argv)
+    found = runs.read_report(run)
+    if found.get("fingerprint") != data.fingerprint:
+        return Step(key, label, "todo", "", argv)
+    recipe = found.get("recipe") or {}
+    configs, hashes = (_as_list(recipe.get(part)) for part in ("config", "config_sha256"))
+    if any(Path(used).name == Path(config).name for used in configs):
+        same = hashes == [report.file_sha256(ROOT / config)]
+        return Step(key, label, "done" if same else "todo", f"run {run.name}", argv)
+    used = ", ".join(Path(c).name for c in configs) or "other settings"
+    return Step(key, label, "done", f"run {run.name}, trained with {used}")
+
+
+def _as_list(value: object) -> list[str]:
+    return [str(v) for v in value] if isinstance(value, list) else [] if value is None else [str(value)]
+
+
+def _score_step(name: str, model: str, data: Dataset | None) -> Step:
+    key, label = f"score-{model}", f"Score {_SCORES[model]}"
+    argv: tuple[str, ...] = (sys.executable, "score.py", SCORE_COMMAND[model], "--dataset", name)
+    if model == "sentiment":
+        argv = (*argv, "--limit", str(REVIEWS_SCORED))
+    if model == "recommender":
+        argv = (*argv, "--top-k", str(PICKS))
+    if data is None:
+        return Step(key, label, "todo", "", argv)
+    if refusal := _refusal(data, model):
+        return Step(key, label, "skipped", refusal)
+    run = runs.current_run(name, model)
+    path = home.scores(name) / f"{SCORE_TABLE[model]}.parquet"
+    if run is None or not path.is_file() or _run_ids(path) != {run.name}:
+        return Step(key, label, "todo", "", argv)
+    rows = pq.read_metadata(path).num_rows
+    return Step(key, label, "done", f"{rows:,} rows by run {run.name}")
+
+
+def _run_ids(path: Path) -> set[str]:
+    """The runs that wrote a score table, from the file's statistics where it has them; a damaged file has none."""
+    try:
+        return {str(v) for v in pq.read_table(path, columns=["run_id"])["run_id"].unique().to_pylist()}
+    except (OSError, ValueError, KeyError):
+        return set()

@@ -1,0 +1,101 @@
+"""The two components of the member's side: a shelf of title cards and the billboard above them.
+
+Both are inline components (no frame, no build step): their HTML, CSS and JavaScript lie in components/. What they get
+is data; a title's text reaches the page through textContent only.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard.posters import colours, poster, year_text
+from dashboard.rows import Row, match_percent, shown, title_of
+
+_FOLDER = Path(__file__).parent / "components"
+
+
+def _component(name: str) -> Callable[..., Any]:
+    html, css, js = ((_FOLDER / f"{name}.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
+    return st.components.v2.component(f"marquee_{name}", html=html, css=css, js=js)
+
+
+@cache
+def _shelf() -> Callable[..., Any]:
+    return _component("shelf")
+
+
+@cache
+def _billboard() -> Callable[..., Any]:
+    return _component("billboard")
+
+
+def reason_text(reason_item_id: str | None, catalogue: pd.DataFrame) -> str:
+    """ "Because you watched Heat", or nothing when there is no reason or its title is unknown."""
+    if not isinstance(reason_item_id, str) or reason_item_id not in catalogue.index:
+        return ""
+    return f"Because you watched {shown(catalogue, reason_item_id)}"
+
+
+def card_data(row: Row, catalogue: pd.DataFrame) -> list[dict[str, Any]]:
+    """What the component needs for each card, in order; cards without a title in the catalogue are left out."""
+    listed = row.cards[row.cards["item_id"].isin(catalogue.index)]
+    cards = []
+    for card in listed.to_dict("records"):
+        title = title_of(catalogue, card["item_id"])
+        drawn = poster(title.shown, title.year, title.genres)
+        percent = match_percent(card["match"])
+        genres = ", ".join(title.genres[:3])
+        spoken = [title.shown, year_text(title.year), genres, f"{percent} % match" if percent else ""]
+        cards.append(
+            {
+                "id": title.item_id,
+                "title": drawn.title,
+                "shown": title.shown,
+                "foot": drawn.foot,
+                "size": drawn.size,
+                "background": drawn.background,
+                "badge": f"{percent} %" if percent else "",
+                "genres": genres,
+                "note": card["note"] or reason_text(card["reason_item_id"], catalogue),
+                "name": ", ".join(part for part in spoken if part),
+            }
+        )
+    return cards
+
+
+def shelf(row: Row, catalogue: pd.DataFrame, key: str) -> str | None:
+    """Draw a row of cards; returns the id of the title that was just picked, else None."""
+    result = _shelf()(
+        key=key,
+        data={"title": row.title, "note": row.note, "cards": card_data(row, catalogue)},
+        on_picked_change=lambda: None,
+    )
+    return result.picked
+
+
+def billboard(card: pd.Series, catalogue: pd.DataFrame, key: str) -> str | None:
+    """Draw the top pick large; returns its id when it was just picked."""
+    title = title_of(catalogue, card["item_id"])
+    light, dark = colours(title.genres[0] if title.genres else None)
+    percent = match_percent(card["match"])
+    facts = [f"{percent} % match" if percent else "", year_text(title.year), ", ".join(title.genres[:3])]
+    reason = reason_text(card["reason_item_id"], catalogue) or card["note"]
+    result = _billboard()(
+        key=key,
+        data={
+            "id": title.item_id,
+            "eyebrow": "Your top pick" if percent else "Trending now",
+            "title": title.shown,
+            "facts": "  ·  ".join(part for part in facts if part),
+            "reason": f"{reason}." if reason else "",
+            "background": "linear-gradient(90deg, rgba(8,8,11,.72) 0%, rgba(8,8,11,.28) 48%, rgba(8,8,11,0) 100%), "
+            "linear-gradient(180deg, rgba(8,8,11,0) 40%, rgba(8,8,11,.55) 100%), "
+            f"radial-gradient(90% 130% at 82% 18%, {light} 0%, {dark} 85%)",
+        },
+        on_picked_change=lambda: None,
+    )
+    return result.picked

@@ -1,0 +1,241 @@
+"""What the pages read, cached by the files' content or age: datasets, scores, runs and the live models.
+
+Frames that come from here are shared by all sessions: never change one in place.
+"""
+
+import importlib
+import logging
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import rows
+from data import home, runs
+from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
+from data.errors import UserError
+from data.schema import GENRES, ITEM_ID, KIND, LABEL, RATING, REVIEW_ID, SCORES, TIMESTAMP, TITLE, USER_ID, YEAR
+
+_log = logging.getLogger("dashboard")
+ENGINE = {"recommender": "recsys.scorer", "sentiment": "nlp.scorer"}
+
+
+def default_dataset() -> str | None:
+    """MARQUEE_DATASET if it is there, else demo, else the newest; None when there is none."""
+    there = list_datasets()
+    for name in (os.environ.get("MARQUEE_DATASET"), "demo"):
+        if name in there:
+            return name
+    return max(there, key=lambda name: (home.tables(name) / "dataset.json").stat().st_mtime, default=None)
+
+
+def dataset(name: str) -> Dataset:
+    """The dataset as it is on disk now.
+
+    Raises:
+        UserError: it is not there or damaged.
+    """
+    return open_dataset(name)
+
+
+def _age(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def scores(name: str, table: str) -> pd.DataFrame | None:
+    """A table that score.py wrote for a dataset; None when it was not written yet.
+
+    Raises:
+        UserError: the file is damaged or lacks a column.
+    """
+    path = home.scores(name) / f"{table}.parquet"
+    age = _age(path)
+    return None if age is None else _read_scores(str(path), table, age)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _read_scores(path: str, table: str, age: tuple[int, int]) -> pd.DataFrame:
+    return read_parquet(Path(path), SCORES[table].names)
+
+
+def scored_at(name: str, table: str) -> float | None:
+    """When the score table was written, in seconds since 1970."""
+    age = _age(home.scores(name) / f"{table}.parquet")
+    return None if age is None else age[0] / 1e9
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _table(folder: str, fingerprint: str, table: str) -> pd.DataFrame:
+    return open_dataset(Path(folder).name).read(table)
+
+
+def table(data: Dataset, name: str) -> pd.DataFrame | None:
+    """A table of the dataset, or None when it has none."""
+    return _table(str(data.folder), data.fingerprint, name) if data.has(name) else None
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _catalogue(folder: str, fingerprint: str) -> pd.DataFrame:
+    data = open_dataset(Path(folder).name)
+    if not data.has("items"):
+        return pd.DataFrame(columns=["shown_title", TITLE, YEAR, GENRES], index=pd.Index([], name=ITEM_ID))
+    from data.titles import display_title
+
+    items = data.items()
+    frame = items.set_index(items[ITEM_ID].astype(object))[[TITLE, YEAR, GENRES]]
+    frame[GENRES] = [[] if names is None else [str(g) for g in names] for names in frame[GENRES]]
+    return frame.assign(shown_title=[display_title(title) for title in frame[TITLE]])
+
+
+def catalogue(data: Dataset) -> pd.DataFrame:
+    """Every title: index item_id; title, year, genres (lists) and shown_title."""
+    return _catalogue(str(data.folder), data.fingerprint)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _viewing(folder: str, fingerprint: str) -> rows.Viewing:
+    data = open_dataset(Path(folder).name)
+    frame = data.interactions([USER_ID, ITEM_ID, TIMESTAMP, RATING, KIND])
+    return rows.viewing(frame, data.as_of if data.as_of is not None else frame[TIMESTAMP].max())
+
+
+def viewing(data: Dataset) -> rows.Viewing | None:
+    """Who saw what; None when the dataset has no interactions."""
+    return _viewing(str(data.folder), data.fingerprint) if data.has("interactions") else None
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _described(folder: str, fingerprint: str) -> dict[str, Any]:
+    return describe(open_dataset(Path(folder).name))
+
+
+def described(data: Dataset) -> dict[str, Any]:
+    """Counts and span of a dataset, see data.dataset.describe."""
+    return _described(str(data.folder), data.fingerprint)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _member_labels(folder: str, fingerprint: str) -> dict[str, str]:
+    data = open_dataset(Path(folder).name)
+    if not data.has("users"):
+        return {}
+    users = data.users()
+    labels = users[USER_ID].astype(str).map(lambda user_id: f"Member {user_id}")
+    if "name" in users:
+        labels = users["name"].astype("string").fillna(labels)
+    for column in ("age", "occupation"):
+        if column in users:
+            text = users[column].map(_plain)
+            labels = labels.where(text == "", labels + " · " + text)
+    return dict(zip(users[USER_ID].astype(str), labels.astype(str), strict=True))
+
+
+def _plain(value: Any) -> str:
+    if value is None or value != value or value is pd.NA:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def member_label(data: Dataset, user_id: str) -> str:
+    """ "Member 196 · 49 · writer", or the member's name where the users table has one."""
+    return _member_labels(str(data.folder), data.fingerprint).get(user_id, f"Member {user_id}")
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _reviews(folder: str, fingerprint: str, age: float | None) -> pd.DataFrame:
+    data = open_dataset(Path(folder).name)
+    frame = data.reviews()
+    known = scores(data.name, "review_scores")
+    frame = frame.rename(columns={LABEL: "given_label"})
+    if known is None:
+        return frame.assign(label=None, p_positive=float("nan"), run_id=None)
+    columns = [REVIEW_ID, LABEL, "p_positive", ITEM_ID, "run_id"]
+    merged = frame.merge(known[columns].rename(columns={ITEM_ID: "linked"}), on=REVIEW_ID, how="left")
+    return merged.assign(item_id=merged[ITEM_ID].fillna(merged["linked"])).drop(columns="linked")
+
+
+def reviews(data: Dataset) -> pd.DataFrame | None:
+    """The reviews with their scores beside them (label, p_positive; null where not scored); None without reviews."""
+    if not data.has("reviews"):
+        return None
+    return _reviews(str(data.folder), data.fingerprint, scored_at(data.name, "review_scores"))
+
+
+# Live models ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Live:
+    """A model on its way into memory, or there: `dataset` is the one whose run it is."""
+
+    dataset: str
+    run_id: str
+    future: Future[Any]
+
+    @property
+    def ready(self) -> bool:
+        return self.future.done() and self.future.exception() is None
+
+
+_loaders = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
+
+
+def _load(module: str, name: str, run_id: str) -> Any:
+    try:
+        return importlib.import_module(module).load_current(name)
+    except Exception:
+        _log.exception("The run %s of dataset '%s' could not be loaded by %s", run_id, name, module)
+        raise
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _start_loading(module: str, name: str, run_id: str) -> Live:
+    return Live(name, run_id, _loaders.submit(_load, module, name, run_id))
+
+
+def run_source(name: str, model: str) -> str | None:
+    """The dataset whose current run serves `name`: itself, or for sentiment any other that has one."""
+    candidates = [name]
+    if model == "sentiment":
+        candidates += [other for other in ("demo", *list_datasets()) if other != name]
+    return next((source for source in candidates if runs.current_run(source, model) is not None), None)
+
+
+def live(name: str, model: str) -> Live | None:
+    """The live model for a dataset, loaded in a thread of its own from the first call on; None when none is trained.
+
+    Importing torch takes seconds and no page waits for it: ask `ready`, or wait with `future.result()`.
+    """
+    source = run_source(name, model)
+    run = runs.current_run(source, model) if source else None
+    return None if source is None or run is None else _start_loading(ENGINE[model], source, run.name)
+
+
+def forget_failed(model: Live) -> None:
+    """Let the next call load the model afresh when this attempt failed."""
+    if model.future.done() and model.future.exception() is not None:
+        _start_loading.clear()
+
+
+def similar(data: Dataset, item_id: str, k: int = 60) -> pd.DataFrame | None:
+    """`item_id`, `score` of the titles that the recommender finds most alike; None while it is not loaded."""
+    model = live(data.name, "recommender")
+    if model is None or not model.ready:
+        return None
+    try:
+        return model.future.result().similar(item_id, k)
+    except UserError:  # a title that came after the training
+        return None
+
+
+def trained(name: str) -> dict[str, bool]:
+    """Which models have a current run for a dataset."""
+    return {model: run_source(name, model) is not None for model in runs.MODELS}

@@ -1,0 +1,23 @@
+"""The dashboard's front door: `streamlit run dashboard`. Pages are the files in views/."""
+
+from pathlib import Path
+
+import streamlit as st
+
+FOLDER = Path(__file__).parent
+
+st.set_page_config(page_title="Marquee", page_icon=str(FOLDER / "static" / "favicon.png"), layout="wide")
+st.html(FOLDER / "style.css")
+st.logo(str(FOLDER / "static" / "logo.svg"), size="medium")
+
+st.navigation(
+    [
+        st.Page("views/home.py", title="Home", default=True),
+        st.Page("views/title.py", title="Title", url_path="title", visibility="hidden"),
+        st.Page("views/reviews.py", title="Reviews", url_path="reviews"),
+        st.Page("views/engagement.py", title="Engagement", url_path="engagement"),
+        st.Page("views/models.py", title="Models", url_path="models"),
+        st.Page("views/datasets.py", title="Data", url_path="data"),
+    ],
+    position="top",
+).run()

@@ -1,0 +1,163 @@
+"""One title: what it is, why it is shown, its audience, what people say, what is like it."""
+
+import html
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import members, page, posters, rows, series, shelf, store
+from dashboard.moods import MOODS, mood_kind, mood_words
+from data.dataset import Dataset
+
+HISTORY_DAYS = 182
+
+
+def render() -> None:
+    data = page.current_dataset()
+    if data is None:
+        page.empty("No dataset is loaded", "Titles appear here once a dataset is: start on the Home or the Data page.")
+        return
+    catalogue = store.catalogue(data)
+    item_id = st.query_params.get("title") or st.session_state.get("title")
+    if item_id is None or item_id not in catalogue.index:
+        page.empty(
+            "Choose a title",
+            "This page shows one title: pick a card on the Home page or search for a title there."
+            if item_id is None
+            else f"Dataset '{data.name}' has no such title. It may belong to another dataset.",
+        )
+        st.page_link("views/home.py", label="Go to Home", icon=":material/arrow_back:")
+        return
+    st.session_state["title"] = item_id
+    seen = store.viewing(data)
+    member = members.chosen_member(seen) if seen is not None else None
+    st.page_link("views/home.py", label="Home", icon=":material/arrow_back:", query_params=page.address(member=member))
+    _head(data, item_id, member, catalogue, seen)
+    st.space("medium")
+    audience, said = st.columns(2, gap="large")
+    with audience:
+        _audience(data, item_id, catalogue, seen)
+    with said:
+        _reviews(data, item_id)
+    st.space("medium")
+    _more_like(data, item_id, member, catalogue, seen)
+
+
+def _head(data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFrame, seen: rows.Viewing | None) -> None:
+    title = rows.title_of(catalogue, item_id)
+    year, genres = posters.year_text(title.year), ", ".join(title.genres)
+    percent, reason = None, ""
+    scored = store.scores(data.name, "recommendations")
+    if scored is not None and seen is not None and member is not None:
+        mine = scored[(scored["user_id"] == member) & (scored["item_id"] == item_id)]
+        if len(mine):
+            unseen = int((~catalogue.index.isin(seen.seen(member))).sum())
+            card = rows.scored(mine, unseen).iloc[0]
+            percent, reason = rows.match_percent(card["match"]), shelf.reason_text(card["reason_item_id"], catalogue)
+    known = seen is not None and item_id in seen.titles.index
+    facts: Any = seen.titles.loc[item_id] if seen is not None and known else None
+    lines = []
+    if percent:
+        lines.append(f"{percent} % match for {store.member_label(data, member or '')}")
+    if facts is not None:
+        lines.append(f"Seen by {page.count(facts['members'], 'member')}")
+        if facts["ratings"]:
+            lines.append(f"Rated {facts['mean_rating']:.1f} on average ({page.count(facts['ratings'], 'rating')})")
+    own = ""
+    if seen is not None and member is not None:
+        own = _own_history(seen, member, item_id)
+    full = title.listed if title.listed != title.shown else ""
+    st.html(
+        f'<div class="mq-title">{posters.poster_html(posters.poster(title.shown, title.year, title.genres), 220)}<div>'
+        f"<h1>{html.escape(title.shown)}</h1>"
+        f'<p class="mq-title-facts">{html.escape("  ·  ".join(part for part in (year, genres) if part))}</p>'
+        + "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+        + (f'<p class="mq-title-reason">{html.escape(reason)}.</p>' if reason else "")
+        + (f'<p class="mq-muted">{html.escape(own)}</p>' if own else "")
+        + (f'<p class="mq-muted">Listed as “{html.escape(full)}”</p>' if full else "")
+        + "</div></div>"
+    )
+
+
+def _own_history(seen: rows.Viewing, member: str, item_id: str) -> str:
+    events = seen.of(member)
+    mine = seen.item[events] == seen.position(item_id)
+    if not mine.any():
+        return ""
+    rating, time = seen.rating[events][mine][-1], pd.Timestamp(seen.time[events][mine][-1], unit="us", tz="UTC")
+    return f"You rated it {rating:g} on {page.when(time)}." if rating == rating else f"You saw it on {page.when(time)}."
+
+
+def _audience(data: Dataset, item_id: str, catalogue: pd.DataFrame, seen: rows.Viewing | None) -> None:
+    st.subheader("Audience")
+    if seen is None or data.time_kind != "real":
+        page.notice("none", "This dataset has no times, so there is no history to show.")
+        return
+    from dashboard import charts
+
+    past = series.history(f"title:{item_id}", seen, catalogue, None).tail(HISTORY_DAYS)
+    forecast = store.scores(data.name, "engagement_forecast")
+    ahead = pd.DataFrame() if forecast is None else forecast[forecast["series_id"] == f"title:{item_id}"]
+    weekly = past.set_index("date")["value"].resample("7D", origin="end").sum()
+    name = rows.shown(catalogue, item_id)
+    if len(ahead):
+        chart = charts.fan_chart(past, ahead, title=f"{name}: events per day", unit="events per day", dark=page.dark())
+    else:
+        frame = weekly.reset_index(name="value")
+        chart = charts.fan_chart(
+            frame, ahead, title=f"{name}: events per week", unit="events per week", dark=page.dark()
+        )
+    charts.show(chart, page.dark(), f"Audience of {name} over the last {HISTORY_DAYS} days", height=260)
+    if not len(ahead):
+        st.caption("No forecast for this title: the forecaster follows the most-watched titles only.")
+
+
+def _reviews(data: Dataset, item_id: str) -> None:
+    st.subheader("What people say")
+    reviews = store.reviews(data)
+    mine = reviews[reviews["item_id"] == item_id] if reviews is not None else pd.DataFrame()
+    if not len(mine):
+        page.notice("none", "No review in this dataset is linked to this title.")
+        return
+    scored = mine[mine["p_positive"].notna()]
+    if len(scored):
+        labels = scored["label"].value_counts()
+        st.html(
+            f"<p>{page.count(len(scored), 'scored review')} of {len(mine):,}: "
+            + ", ".join(
+                page.sign(kind, f"{labels.get(label, 0)} {words.lower()}") for label, (kind, words) in MOODS.items()
+            )
+            + "</p>"
+        )
+    ordered = scored.sort_values("p_positive", ascending=False) if len(scored) else mine
+    best, worst = ordered.head(2), ordered.iloc[2:].tail(2)
+    for review in pd.concat([best, worst]).to_dict("records"):
+        words = mood_words(review["label"], review["p_positive"]) if len(scored) else ""
+        text = review["text"] if len(review["text"]) <= 320 else review["text"][:320].rsplit(" ", 1)[0] + " …"
+        st.html(
+            f'<div class="mq-quote">{page.sign(mood_kind(review["label"]), words) + "<br>" if words else ""}'
+            f"{html.escape(text)}</div>"
+        )
+
+
+def _more_like(
+    data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFrame, seen: rows.Viewing | None
+) -> None:
+    if seen is None:
+        return
+    alike = store.similar(data, item_id)
+    by_model = alike is not None
+    if alike is None:
+        alike = rows.together(seen, item_id, k=rows.ROW_LENGTH)
+    alike = alike[(alike["item_id"] != item_id) & alike["item_id"].isin(catalogue.index)].head(rows.ROW_LENGTH)
+    if not len(alike):
+        return
+    note = "as the recommender sees it" if by_model else "seen by the same members"
+    row = rows.Row("like", "More like this", rows.cards(alike["item_id"]), note)
+    picked = shelf.shelf(row, catalogue, key=f"like-{item_id}")
+    if picked is not None:
+        st.switch_page("views/title.py", query_params=page.address(title=picked, member=member))
+
+
+page.guarded(render)()
