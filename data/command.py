@@ -20,8 +20,8 @@ def run(main: Callable[[], None]) -> int:
     except UserError as mistake:
         return _tell(str(mistake))
     except KeyboardInterrupt as interruption:
-        sentence = str(interruption) or "Interrupted: nothing was changed. Run the same command to start over."
-        print(f"\n{sentence}", file=sys.stderr)
+        last_words = str(interruption) or "Interrupted: nothing was changed. Run the same command to start over."
+        print(f"\n{last_words}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`| head`): no error, and no second one at interpreter exit.
