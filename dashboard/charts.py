@@ -165,28 +165,27 @@ def learning_curves(curves: pd.DataFrame, *, title: str, unit: str, dark: bool) 
     c = colours(dark)
     names = list(dict.fromkeys(curves["curve"]))
     shades = {"training": c.muted, "validation": c.accent}
-    return (
-        alt.Chart(curves)
-        .mark_line(point=alt.OverlayMarkDef(size=36), strokeWidth=2)
-        .encode(
-            x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d")),
-            y=alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False)),
-            color=alt.Color(
-                "curve:N", scale=alt.Scale(domain=names, range=[shades.get(n, c.text) for n in names]), title=None
-            ),
-            strokeDash=alt.StrokeDash(
-                "curve:N",
-                scale=alt.Scale(domain=names, range=[[5, 4] if n == "training" else [1, 0] for n in names]),
-                title=None,
-            ),
-            tooltip=[
-                alt.Tooltip("curve:N", title="Curve"),
-                alt.Tooltip("epoch:Q", title="Epoch"),
-                alt.Tooltip("value:Q", title=unit, format=".4f"),
-            ],
-        )
-        .properties(title=title)
+    dashes = [[5, 4] if n == "training" else [1, 0] for n in names]
+    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolSize=300)
+    base = alt.Chart(curves).encode(
+        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d")),
+        y=alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False)),
+        color=alt.Color(
+            "curve:N", scale=alt.Scale(domain=names, range=[shades.get(n, c.text) for n in names]), legend=legend
+        ),
     )
+    lines = base.mark_line(strokeWidth=2).encode(
+        strokeDash=alt.StrokeDash("curve:N", scale=alt.Scale(domain=names, range=dashes), legend=legend)
+    )
+    # Points too: a training of one epoch has no line.
+    points = base.mark_circle(size=44, opacity=1).encode(
+        tooltip=[
+            alt.Tooltip("curve:N", title="Curve"),
+            alt.Tooltip("epoch:Q", title="Epoch"),
+            alt.Tooltip("value:Q", title=unit, format=".4f"),
+        ]
+    )
+    return (lines + points).properties(title=title)
 
 
 def calibration(bins: Sequence[Mapping[str, float]], *, title: str, dark: bool) -> Any:

@@ -7,17 +7,12 @@ import sys
 import streamlit as st
 
 from dashboard import page, store
+from dashboard.road import SCORE_COMMAND, SCORE_TABLE
 from data import jobs, runs
 from data.dataset import Dataset
 from data.errors import UserError
 
 KIND = "Prepare"
-TABLES = {
-    "recommender": "recommendations",
-    "sentiment": "review_scores",
-    "engagement": "engagement_forecast",
-    "retention": "retention",
-}
 _WORK = {
     "recommender": "recommendations",
     "sentiment": "review sentiment",
@@ -44,7 +39,7 @@ def offer(data: Dataset | None) -> None:
     """The first thing a newcomer sees: what is missing, and the button that mends it. Nothing when all is there."""
     running = preparing()
     if running is not None:
-        _follow(running.id)
+        _follow(running.id, "all")
         return
     if data is None:
         page.empty(
@@ -84,33 +79,31 @@ def applicable(data: Dataset) -> list[str]:
 def missing_models(data: Dataset) -> list[str]:
     """Models that apply to the dataset and have neither a current run nor scores."""
     trained = store.trained(data.name)
-    return [m for m in applicable(data) if not trained[m] and store.scored_at(data.name, TABLES[m]) is None]
+    return [m for m in applicable(data) if not trained[m] and store.scored_at(data.name, SCORE_TABLE[m]) is None]
 
 
 def offer_model(data: Dataset, model: str) -> None:
     """On a page whose one model is missing: what will be here, and the way to get it."""
     running = preparing()
     if running is not None:
-        _follow(running.id)
+        _follow(running.id, model)
         return
     trained = store.trained(data.name)[model]
-    table = TABLES[model]
-    command = {"recommendations": "recommend", "review_scores": "reviews", "engagement_forecast": "engagement"}
     page.empty(
         f"{_WORK[model][0].upper()}{_WORK[model][1:]} will be here",
         "The model is trained, its scores are not written yet."
         if trained
         else "No model is trained for this on the dataset yet.",
-        f"python score.py {command.get(table, table)} --dataset {data.name}"
+        f"python score.py {SCORE_COMMAND[model]} --dataset {data.name}"
         if trained
         else runs.fit_command(data.name, model),
     )
-    _button(data.name, "Train and score now" if not trained else "Score now")
+    _button(data.name, "Train and score now" if not trained else "Score now", model)
 
 
-def _button(name: str, label: str) -> None:
+def _button(name: str, label: str, place: str = "all") -> None:
     st.space("small")
-    if st.button(label, type="primary", key=f"prepare-{label}-{name}"):
+    if st.button(label, type="primary", key=f"prepare-{name}-{place}"):
         try:
             start_preparing(name)
         except UserError as mistake:
@@ -125,7 +118,7 @@ def _button(name: str, label: str) -> None:
 
 @st.fragment(run_every=1.0)
 @page.guarded
-def _follow(job_id: str) -> None:
+def _follow(job_id: str, place: str) -> None:
     job = jobs.get_job(job_id)
     if job is None or job.state != "running":
         st.rerun()
@@ -142,7 +135,7 @@ def _follow(job_id: str) -> None:
         st.progress(share)
         with st.expander("What it does"):
             st.html(f'<pre class="mq-log">{html.escape(chr(10).join(jobs.tail(job, 14)))}</pre>')
-        if st.button("Cancel", key=f"cancel-{job_id}"):
+        if st.button("Cancel", key=f"cancel-{job_id}-{place}"):
             jobs.cancel(job_id)
             st.toast("The preparation ends after its current step is stopped.")
 

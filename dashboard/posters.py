@@ -125,7 +125,7 @@ def font_size(title: str) -> int:
     for size in SIZES:
         if longest * size <= width and line_count(title, size) * size * LINE_HEIGHT <= TITLE_HEIGHT:
             return size
-    return max(8, min(SIZES[-1], int(width / longest))) if longest else SIZES[-1]
+    return max(8, min(SIZES[-1], int(width / longest)))
 
 
 def poster_html(drawn: Poster, width: int = WIDTH) -> str:

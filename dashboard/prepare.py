@@ -51,7 +51,7 @@ def prepare(name: str) -> int:
         left = [s for s in steps if s.state == "todo" and s.key not in taken]
         step, place = left[0], steps.index(left[0]) + 1
         taken.add(step.key)
-        code = _take(step, f"[{place}/{len(steps)}]", clock, [s.seconds for s in left[1:]])
+        code = take_step(step, f"[{place}/{len(steps)}]", clock, [s.seconds for s in left[1:]])
         if code != 0:
             return code
     print(f"Dataset '{name}' is prepared" + (f", in {duration(clock.spent)}." if clock.spent else "."), flush=True)
@@ -86,7 +86,7 @@ class Clock:
         return done / (done + self.left(elapsed, planned, ahead))
 
 
-def _take(step: Step, place: str, clock: Clock, ahead: Sequence[float]) -> int:
+def take_step(step: Step, place: str, clock: Clock, ahead: Sequence[float]) -> int:
     """Run a step, with a line of progress now and then (on a terminal one that renews itself)."""
     about = duration(step.seconds * clock.pace)
     print(f"{place} {step.label} (about {about}): {_shown(step.argv)}", flush=True)

@@ -1,0 +1,271 @@
+"""Every page with everything, with nothing, and with tables missing or damaged: no exception ever reaches it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import dashboard_home as made
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from data import home
+from data.atomic import write_text
+from data.dataset import Dataset, Source, write_dataset
+
+APP = Path(__file__).resolve().parents[1] / "dashboard" / "streamlit_app.py"
+PAGES = ("home", "title", "reviews", "engagement", "models", "datasets")
+
+
+def opened(page: str, **query: str) -> AppTest:
+    """The page as a reader gets it who opens its address."""
+    app = AppTest.from_file(str(APP), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    if page != "home":
+        app.switch_page(f"views/{page}.py")
+        for key, value in query.items():
+            app.query_params[key] = value
+        app.run()
+    return app
+
+
+def text_of(app: AppTest) -> str:
+    """Everything that the page says in HTML and markdown."""
+    html = [element.proto.body for element in app.get("html")]
+    return "\n".join([*html, *(str(m.value) for m in app.markdown), *(str(c.value) for c in app.caption)])
+
+
+def check_calm(app: AppTest) -> str:
+    assert not app.exception
+    text = text_of(app)
+    assert "could not be drawn" not in text, (home.home() / "dashboard.log").read_text()
+    return text
+
+
+@pytest.fixture
+def full(small_dataset: Callable[..., Dataset]) -> Dataset:
+    data = small_dataset("demo")
+    made.write_everything(data)
+    return data
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_with_everything(page: str, full: Dataset) -> None:
+    check_calm(opened(page))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_with_nothing_at_all(page: str, marquee_home: Path) -> None:
+    app = opened(page)
+    text = check_calm(app)
+    if page in ("home", "reviews", "engagement", "models"):
+        assert "Nothing is loaded yet" in text
+        assert "Prepare the demo" in [button.label for button in app.button]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_with_a_dataset_and_nothing_trained(page: str, small_dataset: Callable[..., Dataset]) -> None:
+    small_dataset("mine")
+    text = check_calm(opened(page, title="i1"))
+    if page == "home":
+        assert "Nothing is trained yet" in text
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("missing", ["users", "items", "reviews", "interactions"])
+def test_every_page_with_a_table_missing(page: str, missing: str, small_dataset: Callable[..., Dataset]) -> None:
+    data = small_dataset("demo", drop=(missing,))
+    if missing != "interactions":
+        made.write_everything(data)
+    check_calm(opened(page, title="i1", member="u1"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_with_empty_score_tables(page: str, small_dataset: Callable[..., Dataset]) -> None:
+    data = small_dataset("demo")
+    made.write_everything(data)
+    tables = {
+        "recommendations": made.recommendations(data),
+        "review_scores": made.review_scores(data, 1),
+        "engagement_forecast": made.forecast(data),
+        "retention": made.retention(data),
+    }
+    for name, frame in tables.items():
+        made.write_scores(data, name, frame.head(0))
+    check_calm(opened(page, title="i1"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_with_damaged_files(page: str, full: Dataset) -> None:
+    for path in home.scores(full.name).glob("*.parquet"):
+        path.write_bytes(b"no parquet at all")
+    text = check_calm(opened(page, title="i1"))
+    if page in ("home", "reviews", "engagement", "title"):
+        assert "cannot be read as Parquet" in text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_of_a_dataset_without_times(page: str, marquee_home: Path) -> None:
+    from conftest import generated_tables
+
+    write_dataset("plain", generated_tables(), sources=[Source("x", "import")], time_kind="order")
+    text = check_calm(opened(page, title="i1"))
+    if page == "engagement":
+        assert "no calendar" in text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_of_a_dataset_of_reviews_only(page: str, small_dataset: Callable[..., Dataset]) -> None:
+    small_dataset("texts", drop=("interactions", "items", "users"))
+    check_calm(opened(page))
+
+
+def test_every_page_of_ready_made_series(marquee_home: Path) -> None:
+    days = pd.date_range("2024-01-01", periods=60, freq="D", tz="UTC")
+    metrics = pd.DataFrame({"series_id": "hours", "date": days, "value": range(60)})
+    write_dataset("usage", {"metrics": metrics}, sources=[Source("usage.csv", "import")])
+    for page in PAGES:
+        check_calm(opened(page))
+    app = opened("engagement")
+    assert "hours" in app.selectbox[0].options
+
+
+def test_home_shows_the_member_and_no_raw_ids(full: Dataset) -> None:
+    app = opened("home", member="u3")
+    check_calm(app)
+    members = next(box for box in app.selectbox if box.label == "Who is watching?")
+    assert members.value == "u3"
+    assert "Member u3 · 21" in members.options
+    search = next(box for box in app.selectbox if box.label == "Search titles")
+    assert "The Title 0" in search.options
+    assert not any(option in ("i0", "i1") for option in search.options)
+
+
+def test_choosing_a_member_changes_the_address(full: Dataset) -> None:
+    app = opened("home", member="u3")
+    next(box for box in app.selectbox if box.label == "Who is watching?").set_value("u5").run()
+    check_calm(app)
+    assert app.query_params["member"] == "u5"
+
+
+def test_unknown_member_and_title_in_the_address_are_passed_over(full: Dataset) -> None:
+    app = opened("home", member="<script>alert(1)</script>")
+    assert "<script>" not in check_calm(app)
+    text = check_calm(opened("title", title="no-such-title"))
+    assert "has no such title" in text
+
+
+def test_title_page_tells_match_reason_and_reviews(full: Dataset) -> None:
+    scored = made.recommendations(full)
+    first = scored[scored["user_id"] == "u1"].iloc[0]
+    text = check_calm(opened("title", title=first["item_id"], member="u1"))
+    assert "% match for Member u1" in text
+    assert "Because you watched" in text
+    assert first["item_id"] not in text.replace("title=", "")
+
+
+def test_markup_in_data_is_shown_as_text(marquee_home: Path) -> None:
+    from conftest import generated_tables
+
+    tables = generated_tables()
+    bad = "<img src=x onerror=alert(1)> **bold** $x$"
+    tables["items"].loc[1, "title"] = bad
+    tables["reviews"].loc[1, "text"] = bad
+    tables["reviews"].loc[1, "item_id"] = "i1"
+    data = write_dataset("demo", tables, sources=[Source(bad, "import", bad, licence=bad)], notes=[bad])
+    made.write_everything(data)
+    for page in PAGES:
+        app = opened(page, title="i1")
+        assert "<img" not in check_calm(app)
+
+
+def test_reviews_say_how_many_are_scored_and_filter(full: Dataset) -> None:
+    app = opened("reviews")
+    assert "100 of 200 reviews scored" in check_calm(app)
+    rows = len(app.dataframe[0].value)
+    next(box for box in app.selectbox if box.label == "Mood").set_value("negative").run()
+    check_calm(app)
+    table = app.dataframe[0].value
+    assert set(table["Mood"]) == {"Negative"}
+    assert 0 < len(table) < rows
+    app.text_input[0].set_value("no review holds these words").run()
+    assert "No review matches" in check_calm(app)
+
+
+def test_reviews_without_text_ask_for_it(full: Dataset) -> None:
+    app = opened("reviews")
+    next(button for button in app.button if button.label == "Score it").click().run()
+    assert "Type or paste a review first" in check_calm(app)
+
+
+def test_engagement_offers_series_by_name(full: Dataset) -> None:
+    app = opened("engagement")
+    text = check_calm(app)
+    series = next(box for box in app.selectbox if box.label == "Series")
+    assert series.options[:2] == ["All viewing", "Active members"]
+    assert "The Title 0" in series.options
+    assert "title:i0" not in series.options
+    assert "Likely to leave (" in text
+    series.set_value("genre:Drama").run()
+    check_calm(app)
+
+
+def test_models_tell_when_the_baseline_is_better(full: Dataset) -> None:
+    app = opened("models")
+    assert "14.3 % better than the best baseline, EASE" in check_calm(app)
+    app.get("button_group")[0].set_value("retention").run()
+    assert "worse than the best baseline, logistic regression" in check_calm(app)
+
+
+def test_models_say_when_the_dataset_has_changed(full: Dataset) -> None:
+    made.write_run(full, "recommender", fingerprint="0123456789abcdef")
+    assert "has changed since this training" in check_calm(opened("models"))
+
+
+def test_damaged_report_is_a_notice(full: Dataset) -> None:
+    write_text(home.runs(full.name, "recommender") / made.RUN / "report.json", "{")
+    assert "cannot be read" in check_calm(opened("models"))
+
+
+def test_several_datasets_can_be_chosen_between(small_dataset: Callable[..., Dataset]) -> None:
+    small_dataset("demo")
+    small_dataset("other", n_users=20)
+    app = opened("models")
+    check_calm(app)
+    box = next(box for box in app.selectbox if box.label == "Dataset")
+    assert box.value == "demo"
+    box.set_value("other").run()
+    check_calm(app)
+    assert app.query_params["dataset"] == "other"
+
+
+def test_the_environment_names_the_default_dataset(
+    small_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_dataset("demo")
+    small_dataset("other")
+    monkeypatch.setenv("MARQUEE_DATASET", "other")
+    box = next(box for box in opened("models").selectbox if box.label == "Dataset")
+    assert box.value == "other"
+
+
+def test_import_form_wants_a_name_and_a_file(marquee_home: Path) -> None:
+    app = opened("datasets")
+    next(button for button in app.button if button.label == "Import").click().run()
+    assert "Give the new dataset a name" in check_calm(app)
+
+
+def test_a_defect_becomes_a_notice_with_the_place_of_the_log(marquee_home: Path) -> None:
+    def script() -> None:
+        from dashboard import page
+
+        def broken() -> None:
+            raise ZeroDivisionError("a defect")
+
+        page.guarded(broken)()
+
+    app = AppTest.from_function(script).run()
+    assert not app.exception
+    assert str(marquee_home / "dashboard.log") in text_of(app)
+    assert "ZeroDivisionError: a defect" in (marquee_home / "dashboard.log").read_text()

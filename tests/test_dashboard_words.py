@@ -1,0 +1,159 @@
+"""Words, moods, series and verdicts: what the pages say."""
+
+import doctest
+import io
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dashboard import charts, learning, moods, series, uploads, words
+from dashboard.rows import viewing
+
+
+@pytest.mark.parametrize("module", [words, moods, series])
+def test_examples_in_docstrings(module: object) -> None:
+    assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("label", "p", "text"),
+    [
+        ("positive", 0.94, "Positive (94 %)"),
+        ("negative", 0.08, "Negative (92 %)"),
+        ("neutral", 0.52, "Mixed (52 % positive)"),
+        ("positive", 1.0, "Positive (99 %)"),
+        (None, float("nan"), "Not scored"),
+    ],
+)
+def test_moods_in_words_and_number(label: str | None, p: float, text: str) -> None:
+    assert moods.mood_words(label, p) == text
+
+
+def test_risk_bands_are_the_scorers_own_or_cut_in_thirds() -> None:
+    frame = pd.DataFrame({"p_return": [0.1, 0.5, 0.9, 0.9], "band": [None, None, None, "high"]})
+    assert moods.risk_bands(frame).tolist() == ["high", "medium", "low", "high"]
+    assert moods.risk_words("high") == "Likely to leave"
+    assert moods.risk_words("about_to_return") == "About to return"
+
+
+def frame(*events: tuple[str, str, str]) -> pd.DataFrame:
+    table = pd.DataFrame(events, columns=["user_id", "item_id", "timestamp"])
+    times = pd.to_datetime(table["timestamp"], utc=True).dt.as_unit("us")
+    return table.assign(timestamp=times, rating=np.nan, kind="watch")
+
+
+def test_daily_series_by_hand() -> None:
+    seen = viewing(
+        frame(("a", "x", "2024-01-01 10:00"), ("a", "y", "2024-01-01 23:59"), ("b", "x", "2024-01-03 00:00")),
+        pd.Timestamp("2024-01-05 12:00", tz="UTC"),
+    )
+    catalogue = pd.DataFrame(
+        {"shown_title": ["X", "Y"], "genres": [["Drama"], ["Drama", "War"]]}, index=pd.Index(["x", "y"], name="item_id")
+    )
+
+    def values(series_id: str) -> list[float]:
+        return series.history(series_id, seen, catalogue, None)["value"].tolist()
+
+    assert values("total") == [2, 0, 1, 0, 0]
+    assert values("active_members") == [1, 0, 1, 0, 0]
+    assert values("genre:War") == [1, 0, 0, 0, 0]
+    assert values("title:x") == [1, 0, 1, 0, 0]
+    assert values("something else") == [0, 0, 0, 0, 0]
+    assert series.history("total", seen, catalogue, None)["date"].iloc[-1] == pd.Timestamp("2024-01-05", tz="UTC")
+    assert series.name("title:x", catalogue) == "X"
+    assert series.history("total", None, catalogue, None).empty
+
+
+def test_ready_made_series_come_first() -> None:
+    days = pd.to_datetime(["2024-01-02", "2024-01-01"], utc=True)
+    metrics = pd.DataFrame({"series_id": ["total", "total"], "date": days, "value": [2.0, 1.0]})
+    assert series.history("total", None, pd.DataFrame(), metrics)["value"].tolist() == [1.0, 2.0]
+
+
+def test_change_has_a_sign_and_something_to_compare_with() -> None:
+    assert series.change_text(112, 100, "the week before") == "+12 % on the week before"
+    assert series.change_text(5, float("nan"), "the week before") == "no the week before to compare with"
+
+
+REPORT = {
+    "headline": {"metric": "relmae", "higher_is_better": False, "split": "test", "ours": "LSTM"},
+    "metrics": {
+        "test": {"LSTM": {"relmae": 0.9}, "naive": {"relmae": 1.0}, "ARIMA": {"relmae": 0.8}, "gap": {"relmae": None}}
+    },
+}
+
+
+def test_verdict_compares_with_the_best_baseline() -> None:
+    text = learning.verdict(REPORT)
+    assert text == "LSTM: relmae 0.900 on the test split, 12.5 % worse than the best baseline, ARIMA (0.800)."
+    better = {**REPORT, "headline": {**REPORT["headline"], "ours": "ARIMA"}}
+    assert "11.1 % better than the best baseline, LSTM" in learning.verdict(better)
+    assert learning.verdict({}) == "This run has no headline figure."
+
+
+def test_curves_join_training_and_validation(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text(
+        "epoch,step,train_loss_step,train_loss_epoch,val_loss,val_ndcg@10\n"
+        "0,10,0.9,,,\n0,20,0.8,,,\n0,20,,0.85,,\n0,20,,,0.7,0.1\n1,40,,0.6,,\n1,40,,,0.5,0.2\n"
+    )
+    found = learning.curves(learning.read_curves(path))
+    assert list(found) == ["loss", "ndcg@10"]
+    loss = found["loss"]
+    assert loss[loss["curve"] == "training"]["value"].tolist() == [0.85, 0.6]
+    assert loss[loss["curve"] == "validation"]["value"].tolist() == [0.7, 0.5]
+    assert learning.curves(learning.read_curves(tmp_path / "missing.csv")) == {}
+
+
+def test_every_chart_is_a_valid_specification_in_both_themes() -> None:
+    dates = pd.date_range("2024-01-01", periods=5, tz="UTC")
+    past = pd.DataFrame({"date": dates, "value": range(5)})
+    ahead = pd.DataFrame({"date": dates, **dict.fromkeys(("q05", "q25", "q50", "q75", "q95"), 1.0)})
+    curves = pd.DataFrame({"epoch": [0, 1], "value": [1.0, 0.5], "curve": ["training", "validation"]})
+    for dark in (True, False):
+        drawn = [
+            charts.fan_chart(past, ahead, title="All", unit="events", dark=dark),
+            charts.fan_chart(past, pd.DataFrame(), title="All", unit="events", dark=dark),
+            charts.fan_chart(past.head(0), ahead, title="All", unit="events", dark=dark),
+            charts.dot_plot(REPORT["metrics"]["test"], "LSTM", "relmae", better="lower", split="test", dark=dark),
+            charts.learning_curves(curves, title="loss", unit="loss", dark=dark),
+            charts.calibration([{"predicted": 0.1, "observed": 0.2, "count": 4}], title="x", dark=dark),
+            charts.histogram(pd.Series([0.0, 0.5, 1.0]), title="x", unit="members", dark=dark),
+        ]
+        for chart in drawn:
+            assert "config" in charts.themed(chart, dark).to_dict()
+
+
+def test_the_histogram_holds_everyone() -> None:
+    spec = charts.histogram(pd.Series([0.0, 0.05, 0.5, 1.0]), title="x", unit="members", dark=True).to_dict()
+    (rows,) = spec["datasets"].values()
+    assert [row["count"] for row in rows] == [2, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def test_uploads_take_no_path_from_outside(marquee_home: Path) -> None:
+    kept = uploads.keep_uploads(
+        {"interactions": ("../../etc/passwd.csv", io.BytesIO(b"a")), "items": ("x.%2e./evil", io.BytesIO(b"b"))}
+    )
+    assert [path.name for path in kept.values()] == ["interactions.csv", "items.csv"]
+    assert all(path.is_relative_to(marquee_home / "jobs" / "uploads") for path in kept.values())
+    assert kept["interactions"].read_bytes() == b"a"
+
+
+def test_old_uploads_go(marquee_home: Path) -> None:
+    import os
+
+    old = uploads.keep_uploads({"items": ("a.csv", io.BytesIO(b"a"))})["items"].parent
+    past = time.time() - uploads.KEPT_SECONDS - 60
+    os.utime(old, (past, past))
+    uploads.keep_uploads({"items": ("a.csv", io.BytesIO(b"a"))})
+    assert not old.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sound"), [("", True), ("user_id=userId, timestamp=ts", True), ("userId", False), ("a=", False)]
+)
+def test_column_mappings(text: str, sound: bool) -> None:
+    assert (uploads.mapping_problem(text) == "") is sound
