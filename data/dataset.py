@@ -6,7 +6,8 @@ tables/<name>/interactions.parquet  items.parquet  users.parquet  reviews.parque
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data import home, schema
@@ -22,6 +24,7 @@ from data.errors import UserError
 
 TimeKind = Literal["real", "order"]
 _TEXT = pd.StringDtype("pyarrow")
+TEXT_DTYPES: dict[Any, Any] = {pa.string(): _TEXT, pa.large_string(): _TEXT}  # for `to_pandas(types_mapper=....get)`
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFra
         raise UserError(f"{path} cannot be read as Parquet ({failure}): fetch or import the dataset again.") from None
     if columns is not None and (missing := [c for c in columns if c not in table.column_names]):
         raise UserError(f"{path} has no column {', '.join(missing)}: fetch or import the dataset again.")
-    return table.to_pandas(types_mapper={pa.string(): _TEXT, pa.large_string(): _TEXT}.get)
+    return table.to_pandas(types_mapper=TEXT_DTYPES.get)
 
 
 def write_parquet(frame: pd.DataFrame, path: Path, arrow: pa.Schema) -> None:
@@ -204,7 +207,7 @@ def write_dataset(
                 write_parquet(frame, path, schema.arrow_schema(table, frame))
         _complete_catalogue(temporary)
         for file_name, source_path in (extra_files or {}).items():
-            (temporary / file_name).write_bytes(source_path.read_bytes())
+            shutil.copyfile(source_path, temporary / file_name)
         files = sorted(temporary.glob("*.parquet"))
         meta = {
             "name": name,
@@ -225,7 +228,9 @@ def _complete_catalogue(folder: Path) -> None:
     interactions, items = folder / "interactions.parquet", folder / "items.parquet"
     if not interactions.exists():
         return
-    seen = pq.read_table(interactions, columns=[schema.ITEM_ID])[schema.ITEM_ID].unique().drop_null().to_pandas()
+    # Batch by batch: a table of 32 million ratings must not have to fit into memory.
+    parts = [column.unique().cast(pa.string()) for column in _batches(interactions, schema.ITEM_ID)]
+    seen = pa.chunked_array(parts, pa.string()).unique().drop_null().to_pandas()
     nothing = pd.DataFrame({schema.ITEM_ID: [], schema.TITLE: []})
     known = read_parquet(items) if items.exists() else schema.complete("items", nothing)
     new = seen[~seen.isin(known[schema.ITEM_ID])]
@@ -241,9 +246,18 @@ def _last_time(folder: Path) -> pd.Timestamp | None:
     times = []
     for table, column in (("interactions", schema.TIMESTAMP), ("metrics", schema.DATE)):
         path = folder / f"{table}.parquet"
-        if path.exists() and pq.read_metadata(path).num_rows:
-            times.append(read_parquet(path, [column])[column].max())
+        if path.exists():
+            times += [
+                pd.Timestamp(last) for part in _batches(path, column) if (last := pc.max(part).as_py()) is not None
+            ]
     return max(times, default=None)
+
+
+def _batches(path: Path, column: str) -> Iterator[pa.Array]:
+    """One column of a Parquet file, piece by piece; ids dictionary-encoded, as they lie there."""
+    with pq.ParquetFile(path, read_dictionary=[column] if column == schema.ITEM_ID else None) as file:
+        for batch in file.iter_batches(batch_size=1 << 20, columns=[column]):
+            yield batch.column(0)
 
 
 def _iso(time: pd.Timestamp | None) -> str | None:
