@@ -112,8 +112,12 @@ def _button(name: str, label: str, place: str = "all") -> None:
             st.rerun()
     last = next((job for job in jobs.list_jobs() if job.kind.startswith(KIND)), None)
     if last is not None and last.state in ("failed", "cancelled"):
-        said = next((line for line in reversed(jobs.tail(last, 40)) if line.startswith("error:")), "")
-        page.notice("warn", f"The last preparation {'failed' if last.state == 'failed' else 'was cancelled'}. {said}")
+        # The step's own words stand before the road's closing sentence.
+        said = [line.strip().removeprefix("error: ") for line in jobs.tail(last, 40) if "error:" in line]
+        how = "failed" if last.state == "failed" else "was cancelled"
+        page.notice("warn", f"The last preparation {how}. {said[0] if said else ''} Finished steps are kept.")
+        with st.expander("Its last words"):
+            st.html(f'<pre class="mq-log">{html.escape(chr(10).join(jobs.tail(last, 20)))}</pre>')
 
 
 @st.fragment(run_every=1.0)

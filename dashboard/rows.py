@@ -49,6 +49,7 @@ class Viewing:
     time: np.ndarray  # microseconds since 1970
     rating: np.ndarray  # NaN where there is none
     as_of: pd.Timestamp
+    noun: str  # what one event is: "rating" when the source holds nothing else, else "view"
     _bounds: np.ndarray = field(repr=False)
 
     def of(self, user_id: str) -> slice:
@@ -119,6 +120,7 @@ def viewing(interactions: pd.DataFrame, as_of: pd.Timestamp) -> Viewing:
         time=time[order],
         rating=kept[RATING].to_numpy(dtype=float)[order],
         as_of=as_of,
+        noun="rating" if bool((kept[KIND] == "rating").all()) else "view",
         _bounds=np.searchsorted(user, np.arange(len(user_ids) + 1)),
     )
 

@@ -1,34 +1,37 @@
-"""Daily series as the forecaster counts them, and their names as people read them.
+"""Series as the forecaster counts them (see forecasting/series.py), and their names as people read them."""
 
-    total            events that show a title was seen        genre:Drama       of those, with a title of the genre
-    active_members   distinct members with such an event      title:<item_id>   of those, of the title
-
-Days are UTC; a day without an event counts as zero between the series' first day and the dataset's last.
-"""
-
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from dashboard.rows import Viewing
-from data.schema import DATE, GENRES, SERIES_ID, VALUE
+from dashboard.rows import Viewing, shown
+from data.schema import DATE, VALUE
+
+if TYPE_CHECKING:
+    from forecasting.series import Panel
 
 TOTAL, ACTIVE = "total", "active_members"
 _DAY = 86_400_000_000
-UNITS = {TOTAL: "events per day", ACTIVE: "members per day"}
 
 
-def unit(series_id: str) -> str:
-    return UNITS.get(series_id, "events per day" if series_id.startswith(("genre:", "title:")) else "per day")
+def unit(series_id: str, noun: str, step_days: int = 1) -> str:
+    """What the values count.
+
+    >>> unit("total", "rating"), unit("active_members", "rating"), unit("hours", "rating", step_days=7)
+    ('ratings per day', 'members per day', 'per week')
+    """
+    step = "week" if step_days == 7 else "day"
+    if series_id == ACTIVE:
+        return f"members per {step}"
+    return f"{noun}s per {step}" if series_id == TOTAL or group(series_id) in ("Genres", "Titles") else f"per {step}"
 
 
 def name(series_id: str, catalogue: pd.DataFrame) -> str:
     """What a person calls the series; never a title's id where its title is known.
 
-    >>> name("genre:Drama", pd.DataFrame())
-    'Genre: Drama'
+    >>> name("genre:Drama", pd.DataFrame()), name("genre:(none)", pd.DataFrame())
+    ('Genre: Drama', 'Genre: none given')
     """
     kind, _, rest = series_id.partition(":")
     if series_id == TOTAL:
@@ -36,66 +39,55 @@ def name(series_id: str, catalogue: pd.DataFrame) -> str:
     if series_id == ACTIVE:
         return "Active members"
     if kind == "title" and rest:
-        return str(catalogue.at[rest, "shown_title"]) if rest in catalogue.index else f"Title {rest}"
+        return shown(catalogue, rest) if rest in catalogue.index else f"Title {rest}"
     if kind in ("genre", "segment") and rest:
-        return f"{kind.capitalize()}: {rest}"
+        return f"{kind.capitalize()}: {'none given' if rest == '(none)' else rest}"
     return series_id
 
 
 def group(series_id: str) -> str:
-    kind = series_id.partition(":")[0]
-    return {"genre": "Genres", "title": "Titles", "segment": "Segments"}.get(kind, "Service")
+    kind, colon, _ = series_id.partition(":")
+    return {"genre": "Genres", "title": "Titles", "segment": "Segments"}.get(kind, "Service") if colon else "Service"
 
 
-def history(
-    series_id: str, seen: Viewing | None, catalogue: pd.DataFrame, metrics: pd.DataFrame | None
-) -> pd.DataFrame:
-    """`date` (UTC midnight), `value` of a series, oldest first; empty when the dataset does not hold it.
+def ordered(series_ids: list[str]) -> list[str]:
+    """Each once: the service first, then segments, genres and titles, otherwise in the order given."""
+    rank = {"Service": 0, "Segments": 1, "Genres": 2, "Titles": 3}
+    first = {TOTAL: -2, ACTIVE: -1}
+    return sorted(dict.fromkeys(series_ids), key=lambda s: first.get(s, rank[group(s)]))
 
-    A ready-made series of the metrics table comes before one counted from interactions.
-    """
-    if metrics is not None and (own := metrics[metrics[SERIES_ID] == series_id]).size:
-        return own[[DATE, VALUE]].sort_values(DATE).reset_index(drop=True)
-    if seen is None or len(seen.time) == 0:
-        return pd.DataFrame({DATE: pd.Series(dtype="datetime64[us, UTC]"), VALUE: pd.Series(dtype=float)})
-    kind, _, rest = series_id.partition(":")
-    chosen: Any = slice(None)
-    if kind == "title":
-        chosen = seen.item == seen.position(rest)
-    elif kind == "genre":
-        has = np.array([rest in names for names in catalogue[GENRES].reindex(seen.item_ids).map(_names)], dtype=bool)
-        chosen = has[seen.item]
-    elif series_id not in (TOTAL, ACTIVE):
-        chosen = np.zeros(len(seen.time), dtype=bool)
+
+def of_panel(panel: "Panel", series_id: str) -> pd.DataFrame:
+    """`date` (UTC), `value` of a series of the panel, known steps only; empty for one that it does not hold."""
+    dates = panel.dates(0, panel.n_steps)
+    if series_id not in panel.series_ids:
+        return pd.DataFrame({DATE: dates[:0], VALUE: np.array([], dtype=float)})
+    values = panel.values[panel.series_ids.index(series_id)]
+    known = ~np.isnan(values)
+    return pd.DataFrame({DATE: dates[known], VALUE: values[known]})
+
+
+def of_title(seen: Viewing, item_id: str) -> pd.DataFrame:
+    """`date` (UTC midnight), `value`: events of one title on each day from the first of all to the clock's day."""
     day = seen.time // _DAY
+    if len(day) == 0:
+        return pd.DataFrame({DATE: pd.to_datetime([], utc=True), VALUE: np.array([], dtype=float)})
     first, last = int(day.min()), max(int(day.max()), seen.as_of.value // 1000 // _DAY)
-    days = day[chosen] - first
-    if series_id == ACTIVE:
-        n = len(seen.user_ids)
-        days = np.unique(days * n + seen.user) // n
-    value = np.bincount(days, minlength=last - first + 1).astype(float)
+    value = np.bincount(day[seen.item == seen.position(item_id)] - first, minlength=last - first + 1).astype(float)
     dates = pd.to_datetime((np.arange(first, last + 1) * _DAY).astype("datetime64[us]"), utc=True)
     return pd.DataFrame({DATE: dates, VALUE: value})
 
 
-def _names(names: object) -> Iterable[str]:
-    return names if isinstance(names, (list, np.ndarray)) else ()
-
-
-def summary(past: pd.DataFrame, forecast: pd.DataFrame, days: int) -> dict[str, float]:
-    """Sums over the last `days` days, the `days` before them, and the forecast's first `days` days (its medians)."""
-    value = past[VALUE].to_numpy()
-    return {
-        "last": float(value[-days:].sum()),
-        "before": float(value[-2 * days : -days].sum()) if len(value) >= 2 * days else float("nan"),
-        "next": float(forecast["q50"].head(days).sum()) if len(forecast) else float("nan"),
-    }
+def window(past: pd.DataFrame, days: int, back: int = 0) -> pd.DataFrame:
+    """The rows of the `days` days that end `back` days before the last one."""
+    end = past[DATE].max() - pd.Timedelta(days=back)
+    return past[(past[DATE] > end - pd.Timedelta(days=days)) & (past[DATE] <= end)]
 
 
 def change_text(now: float, reference: float, words: str) -> str:
     """ "+12 % on WORDS", or what can be said when there is nothing to compare with."""
     if reference != reference or now != now:
-        return f"no {words} to compare with"
+        return f"{words} are not known"
     if reference == 0:
         return f"nothing in {words}" if now else f"as {words}"
     return f"{100 * (now / reference - 1):+.0f} % on {words}"

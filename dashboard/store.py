@@ -9,7 +9,7 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
@@ -19,6 +19,9 @@ from data import home, runs
 from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
 from data.schema import GENRES, ITEM_ID, KIND, LABEL, RATING, REVIEW_ID, SCORES, TIMESTAMP, TITLE, USER_ID, YEAR
+
+if TYPE_CHECKING:
+    from forecasting.series import Panel
 
 _log = logging.getLogger("dashboard")
 ENGINE = {"recommender": "recsys.scorer", "sentiment": "nlp.scorer"}
@@ -110,6 +113,22 @@ def _viewing(folder: str, fingerprint: str) -> rows.Viewing:
 def viewing(data: Dataset) -> rows.Viewing | None:
     """Who saw what; None when the dataset has no interactions."""
     return _viewing(str(data.folder), data.fingerprint) if data.has("interactions") else None
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _panel(folder: str, fingerprint: str) -> "Panel":
+    from forecasting.series import load_panel
+
+    return load_panel(open_dataset(Path(folder).name))
+
+
+def panel(data: Dataset) -> "Panel":
+    """All series of the dataset as the forecaster counts them.
+
+    Raises:
+        UserError: the dataset has no calendar or nothing to count.
+    """
+    return _panel(str(data.folder), data.fingerprint)
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

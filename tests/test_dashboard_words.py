@@ -3,6 +3,7 @@
 import doctest
 import io
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 from dashboard import charts, learning, moods, series, uploads, words
 from dashboard.rows import viewing
+from data.dataset import Dataset
+from forecasting.series import load_panel
 
 
 @pytest.mark.parametrize("module", [words, moods, series])
@@ -45,37 +48,35 @@ def frame(*events: tuple[str, str, str]) -> pd.DataFrame:
     return table.assign(timestamp=times, rating=np.nan, kind="watch")
 
 
-def test_daily_series_by_hand() -> None:
+def test_a_titles_days_by_hand() -> None:
     seen = viewing(
         frame(("a", "x", "2024-01-01 10:00"), ("a", "y", "2024-01-01 23:59"), ("b", "x", "2024-01-03 00:00")),
         pd.Timestamp("2024-01-05 12:00", tz="UTC"),
     )
-    catalogue = pd.DataFrame(
-        {"shown_title": ["X", "Y"], "genres": [["Drama"], ["Drama", "War"]]}, index=pd.Index(["x", "y"], name="item_id")
-    )
-
-    def values(series_id: str) -> list[float]:
-        return series.history(series_id, seen, catalogue, None)["value"].tolist()
-
-    assert values("total") == [2, 0, 1, 0, 0]
-    assert values("active_members") == [1, 0, 1, 0, 0]
-    assert values("genre:War") == [1, 0, 0, 0, 0]
-    assert values("title:x") == [1, 0, 1, 0, 0]
-    assert values("something else") == [0, 0, 0, 0, 0]
-    assert series.history("total", seen, catalogue, None)["date"].iloc[-1] == pd.Timestamp("2024-01-05", tz="UTC")
-    assert series.name("title:x", catalogue) == "X"
-    assert series.history("total", None, catalogue, None).empty
+    past = series.of_title(seen, "x")
+    assert past["value"].tolist() == [1, 0, 1, 0, 0]
+    assert past["date"].iloc[-1] == pd.Timestamp("2024-01-05", tz="UTC")
+    assert series.window(past, 2)["value"].tolist() == [0, 0]
+    assert series.window(past, 2, back=2)["value"].tolist() == [0, 1]
 
 
-def test_ready_made_series_come_first() -> None:
-    days = pd.to_datetime(["2024-01-02", "2024-01-01"], utc=True)
-    metrics = pd.DataFrame({"series_id": ["total", "total"], "date": days, "value": [2.0, 1.0]})
-    assert series.history("total", None, pd.DataFrame(), metrics)["value"].tolist() == [1.0, 2.0]
+def test_series_of_the_panel_have_names_and_known_days_only(small_dataset: Callable[..., Dataset]) -> None:
+    data = small_dataset()
+    panel = load_panel(data)
+    past = series.of_panel(panel, "total")
+    assert past["value"].notna().all()
+    assert past["value"].sum() <= data.rows["interactions"]
+    assert series.of_panel(panel, "nothing").empty
+    catalogue = pd.DataFrame({"shown_title": ["The Title 0"]}, index=pd.Index(["i0"], name="item_id"))
+    assert series.name("title:i0", catalogue) == "The Title 0"
+    assert series.ordered(["title:i0", "genre:Drama", "active_members", "total", "total"]) == [
+        "total", "active_members", "genre:Drama", "title:i0",
+    ]  # fmt: skip
 
 
 def test_change_has_a_sign_and_something_to_compare_with() -> None:
-    assert series.change_text(112, 100, "the week before") == "+12 % on the week before"
-    assert series.change_text(5, float("nan"), "the week before") == "no the week before to compare with"
+    assert series.change_text(112, 100, "the 7 days before") == "+12 % on the 7 days before"
+    assert series.change_text(5, float("nan"), "the 7 days before") == "the 7 days before are not known"
 
 
 REPORT = {

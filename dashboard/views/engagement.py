@@ -42,29 +42,35 @@ def render() -> None:
 @page.guarded
 def audience(data: Dataset) -> None:
     """History and forecast of one series, chosen by name."""
-    catalogue, seen = store.catalogue(data), store.viewing(data)
-    forecast, metrics = store.scores(data.name, "engagement_forecast"), store.table(data, "metrics")
-    options = _series(forecast, metrics, seen is not None)
+    catalogue, panel = store.catalogue(data), store.panel(data)
+    forecast = store.scores(data.name, "engagement_forecast")
+    predicted = [] if forecast is None else list(forecast[SERIES_ID].unique())
+    options = series.ordered([*panel.series_ids, *predicted])
     names = {series_id: series.name(series_id, catalogue) for series_id in options}
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     with left:
-        chosen = st.selectbox(
-            "Series", options, format_func=lambda series_id: names[series_id], key=f"series-{data.name}"
-        )
+        chosen = st.selectbox("Series", options, format_func=lambda s: names[s], key=f"series-{data.name}")
     with right:
         period = st.segmented_control("History", list(PERIODS), default="6 months", required=True)
-    past = series.history(chosen, seen, catalogue, metrics)
+    past = series.of_panel(panel, chosen)
+    seen = store.viewing(data)
+    if past.empty and chosen.startswith("title:") and seen is not None:
+        past = series.of_title(seen, chosen.removeprefix("title:"))
     ahead = pd.DataFrame() if forecast is None else forecast[forecast[SERIES_ID] == chosen].sort_values("date")
     if past.empty and ahead.empty:
         page.empty("Nothing to show for this series", "It has neither history nor a forecast in this dataset.")
         return
-    unit = series.unit(chosen)
+    unit = series.unit(chosen, seen.noun if seen is not None else "view", panel.step_days)
     if len(past):
-        _numbers(past, ahead, unit)
+        page.number_cards(numbers(past, ahead, unit, panel.step_days))
     st.space("small")
     days = PERIODS[period or "6 months"]
     chart = charts.fan_chart(
-        past.tail(days) if days else past, ahead, title=f"{names[chosen]}, {unit}", unit=unit, dark=page.dark()
+        series.window(past, days) if days and len(past) else past,
+        ahead,
+        title=f"{names[chosen]}, {unit}",
+        unit=unit,
+        dark=page.dark(),
     )
     charts.show(chart, page.dark(), f"{names[chosen]}: history and forecast, {unit}", height=340)
     if forecast is None:
@@ -73,63 +79,57 @@ def audience(data: Dataset) -> None:
         st.caption("The forecaster does not follow this series; only its history is shown.")
 
 
-def _series(forecast: pd.DataFrame | None, metrics: pd.DataFrame | None, counted: bool) -> list[str]:
-    """Ids to choose from: the service first, then genres, then titles, each in the forecaster's order."""
-    ids = [] if forecast is None else list(forecast[SERIES_ID].unique())
-    if metrics is not None:
-        ids += list(metrics[SERIES_ID].unique())
-    if counted:
-        ids = [series.TOTAL, series.ACTIVE, *ids]
-    rank = {"Service": 0, "Segments": 1, "Genres": 2, "Titles": 3}
-    return sorted(dict.fromkeys(ids), key=lambda series_id: rank[series.group(series_id)])
+def numbers(past: pd.DataFrame, ahead: pd.DataFrame, unit: str, step_days: int) -> list[tuple[str, str, str, str]]:
+    """The cards above the chart: (label, number, unit, comparison).
 
+    Members of several days are not a sum of different people: their cards show means, all others sums.
+    """
+    what, step = unit.partition("per ")[0].strip(), unit.rpartition(" ")[2]
+    mean = what == "members"
 
-def _numbers(past: pd.DataFrame, ahead: pd.DataFrame, unit: str) -> None:
-    sums = series.summary(past, ahead, LAST_DAYS)
-    what = unit.removesuffix(" per day")
-    mean = what == "members"  # members of several days are not a sum of different people
-    share = LAST_DAYS if mean else 1
-    measured = f"{what} per day" if mean else what
-    as_of = past["date"].max()
-    ahead_days = min(LAST_DAYS, len(ahead))
+    def total(values: pd.Series) -> float:
+        return float("nan") if values.empty else float(values.mean() if mean else values.sum())
+
+    measured = unit if mean else what
+    last = total(series.window(past, LAST_DAYS)["value"])
+    before = total(series.window(past, LAST_DAYS, back=LAST_DAYS)["value"])
     cards = [
         (
-            f"Last {LAST_DAYS} days to {page.when(as_of)}",
-            f"{sums['last'] / share:,.0f}",
+            f"Last {LAST_DAYS} days to {page.when(past['date'].max())}",
+            f"{last:,.0f}",
             measured,
-            series.change_text(sums["last"], sums["before"], f"the {LAST_DAYS} days before"),
+            series.change_text(last, before, f"the {LAST_DAYS} days before"),
         )
     ]
     if len(ahead):
-        fair = float(past["value"].tail(ahead_days).sum())
+        steps = ahead.head(-(-LAST_DAYS // step_days))
+        days = len(steps) * step_days
+        coming, fair = total(steps["q50"]), total(series.window(past, days)["value"])
         cards.append(
             (
-                f"Forecast, next {ahead_days} days",
-                f"{sums['next'] / (ahead_days if mean else 1):,.0f}",
+                f"Forecast, next {days} days",
+                f"{coming:,.0f}",
                 measured,
-                series.change_text(sums["next"], fair, f"the last {ahead_days} days") + ", sum of daily medians",
+                series.change_text(coming, fair, f"the last {days} days")
+                + ("" if mean else f", sum of the medians of each {step}"),
             )
         )
-    week = past["value"].tail(7)
-    recent = past.tail(LAST_DAYS)
+    recent = series.window(past, LAST_DAYS)
+    if step_days == 1:
+        week = series.window(past, 7)["value"].mean()
+        cards.append(
+            (
+                "Last 7 days",
+                f"{week:,.0f}",
+                unit,
+                series.change_text(week, recent["value"].mean(), f"the mean of {LAST_DAYS} days"),
+            )
+        )
     busiest = recent.iloc[int(recent["value"].argmax())]
     cards.append(
-        (
-            "Last 7 days",
-            f"{week.mean():,.0f}",
-            f"{what} per day",
-            series.change_text(week.mean(), past["value"].tail(LAST_DAYS).mean(), f"the mean of {LAST_DAYS} days"),
-        )
+        (f"Busiest {step} of {LAST_DAYS} days", f"{busiest['value']:,.0f}", what, f"on {page.when(busiest['date'])}")
     )
-    cards.append(
-        (
-            f"Busiest of {LAST_DAYS} days",
-            f"{busiest['value']:,.0f}",
-            what,
-            f"on {page.when(busiest['date'])}",
-        )
-    )
-    page.number_cards(cards)
+    return cards
 
 
 def retention(data: Dataset) -> None:
@@ -148,7 +148,7 @@ def retention(data: Dataset) -> None:
     st.html(
         f"<p class='mq-muted'>The chance that a member is active again within {horizon} days{html.escape(as_of)}. "
         f"On average the model expects {100 * scored['p_return'].mean():.0f} % of "
-        f"{page.count(len(scored), 'member')} back.</p>"
+        f"{page.count(len(scored), 'member')} back. Behind each band stands its mean risk to leave.</p>"
     )
     left, right = st.columns([2, 3], gap="large")
     with left:

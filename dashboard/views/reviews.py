@@ -153,9 +153,9 @@ def _inbox(scored: pd.DataFrame, catalogue: pd.DataFrame) -> None:
         table = pd.DataFrame(
             {
                 "Mood": [MOODS.get(label, ("", "Not scored"))[1] for label in shown["label"]],
-                "Positive": shown["p_positive"].to_numpy(),
+                "Positive": 100 * shown["p_positive"].to_numpy(),
                 "Review": shown[TEXT].str.slice(0, 120).to_numpy(),
-                "Title": titles.to_numpy(),
+                "Title": titles.fillna("").to_numpy() if titles.notna().any() else None,
                 "Source": shown[SOURCE].to_numpy(),
             }
         ).dropna(axis="columns", how="all")
@@ -164,18 +164,18 @@ def _inbox(scored: pd.DataFrame, catalogue: pd.DataFrame) -> None:
             hide_index=True,
             height=460,
             on_select="rerun",
-            selection_mode="single-row",
+            selection_mode="single-cell",
             key="review-table",
             column_config={
                 "Mood": st.column_config.TextColumn(width=80),
                 "Positive": st.column_config.ProgressColumn(
-                    "P(positive)", format="percent", min_value=0.0, max_value=1.0, width=110
+                    "P(positive)", format="%.0f %%", min_value=0.0, max_value=100.0, width=110
                 ),
                 "Review": st.column_config.TextColumn(width="large"),
             },
         )
     with right:
-        picked = event["selection"]["rows"] if event else []
+        picked = [row for row, _ in event["selection"]["cells"]] if event else []
         _read(shown.iloc[picked[0] if picked and picked[0] < len(shown) else 0], titles, catalogue)
 
 

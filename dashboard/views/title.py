@@ -96,17 +96,19 @@ def _audience(data: Dataset, item_id: str, catalogue: pd.DataFrame, seen: rows.V
         return
     from dashboard import charts
 
-    past = series.history(f"title:{item_id}", seen, catalogue, None).tail(HISTORY_DAYS)
+    past = series.window(series.of_title(seen, item_id), HISTORY_DAYS)
     forecast = store.scores(data.name, "engagement_forecast")
     ahead = pd.DataFrame() if forecast is None else forecast[forecast["series_id"] == f"title:{item_id}"]
     weekly = past.set_index("date")["value"].resample("7D", origin="end").sum()
     name = rows.shown(catalogue, item_id)
     if len(ahead):
-        chart = charts.fan_chart(past, ahead, title=f"{name}: events per day", unit="events per day", dark=page.dark())
+        chart = charts.fan_chart(
+            past, ahead, title=f"{name}: {seen.noun}s per day", unit=f"{seen.noun}s per day", dark=page.dark()
+        )
     else:
         frame = weekly.reset_index(name="value")
         chart = charts.fan_chart(
-            frame, ahead, title=f"{name}: events per week", unit="events per week", dark=page.dark()
+            frame, ahead, title=f"{name}: {seen.noun}s per week", unit=f"{seen.noun}s per week", dark=page.dark()
         )
     charts.show(chart, page.dark(), f"Audience of {name} over the last {HISTORY_DAYS} days", height=260)
     if not len(ahead):
