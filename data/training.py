@@ -113,7 +113,21 @@ def _lightning(package: Package, argv: list[str]) -> None:
             parser_kwargs=raw | dict.fromkeys(LightningCLI.subcommands(), raw),
         )
     except ArgumentError as mistake:
-        raise UserError(one_sentence(package.name, package.models, str(mistake))) from None
+        raise _user_error_behind(mistake) or UserError(
+            one_sentence(package.name, package.models, str(mistake))
+        ) from None
+    except ValueError as failure:
+        mistake_of_user = _user_error_behind(failure)
+        if mistake_of_user is None:
+            raise
+        raise mistake_of_user from None
+
+
+def _user_error_behind(failure: BaseException | None) -> UserError | None:
+    """The sentence of a module or datamodule that refused its arguments: jsonargparse wraps it in a ValueError."""
+    while failure is not None and not isinstance(failure, UserError):
+        failure = failure.__cause__ or failure.__context__
+    return failure
 
 
 class _MarqueeCLI(LightningCLI):
