@@ -26,16 +26,16 @@ from data.titles import split_year
 
 Tables = dict[str, pd.DataFrame | Path]
 
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 4 << 20
 # In the order of the flags in u.item.
 # fmt: off
-_GENRES = (
+GENRES_100K = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )
-_NO_GENRE = {"", "unknown", "(no genres listed)"}
-_AGES = {1: "under 18", 18: "18-24", 25: "25-34", 35: "35-44", 45: "45-49", 50: "50-55", 56: "56 and over"}
-_OCCUPATIONS = (
+NO_GENRE = {"", "unknown", "(no genres listed)"}
+AGES = {1: "under 18", 18: "18-24", 25: "25-34", 35: "35-44", 45: "45-49", 50: "50-55", 56: "56 and over"}
+OCCUPATIONS = (
     "other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service",
     "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer",
     "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman",
@@ -144,7 +144,7 @@ def _interactions(block: pa.RecordBatch) -> pa.RecordBatch:
 
 def _items_100k(text: str) -> pd.DataFrame:
     rows = [line.split("|") for line in text.splitlines() if line]
-    genres = [[g for g, flag in zip(_GENRES, row[5:], strict=True) if flag.strip() == "1"] for row in rows]
+    genres = [[g for g, flag in zip(GENRES_100K, row[5:], strict=True) if flag.strip() == "1"] for row in rows]
     return _items([row[0] for row in rows], [row[1] for row in rows], genres)
 
 
@@ -179,7 +179,7 @@ def _items(ids: object, titles: object, genres: object) -> pd.DataFrame:
     parted = [split_year(title) for title in frame[schema.TITLE]]
     frame[schema.TITLE] = [title or item for (title, _), item in zip(parted, frame[schema.ITEM_ID], strict=True)]
     frame[schema.YEAR] = pd.array([year for _, year in parted], dtype="Float64").astype("float64")
-    frame[schema.GENRES] = [[g for g in names if g not in _NO_GENRE] for names in frame[schema.GENRES]]
+    frame[schema.GENRES] = [[g for g in names if g not in NO_GENRE] for names in frame[schema.GENRES]]
     return frame
 
 
@@ -193,8 +193,8 @@ def _users_dat(text: str) -> pd.DataFrame:
     rows = [line.split("::") for line in text.splitlines() if line]
     frame = pd.DataFrame(rows, columns=[schema.USER_ID, "gender", "age", "occupation", "zip_code"], dtype="string")
     # The ages are codes for groups, so they are kept as groups.
-    frame.insert(1, "age_group", frame.pop("age").astype("int64").map(_AGES))
-    return frame.assign(occupation=[_OCCUPATIONS[int(code)] for code in frame["occupation"]])
+    frame.insert(1, "age_group", frame.pop("age").astype("int64").map(AGES))
+    return frame.assign(occupation=[OCCUPATIONS[int(code)] for code in frame["occupation"]])
 
 
 def _decode(content: bytes) -> str:

@@ -5,6 +5,7 @@ table is always there: an optional one that the source lacks is null. Ids are st
 inside a datamodule. Timestamps are microseconds in UTC.
 """
 
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -69,9 +70,7 @@ TABLES: dict[str, pa.Schema] = {
     ),
 }
 
-ASPECTS = pa.list_(
-    pa.struct([("aspect", _STRING), ("p_positive", _FLOAT), ("start", pa.int64()), ("end", pa.int64())])
-)
+ASPECTS = pa.list_(pa.struct([("aspect", _STRING), ("p_positive", _FLOAT), ("start", pa.int64()), ("end", pa.int64())]))
 
 SCORES: dict[str, pa.Schema] = {
     "recommendations": pa.schema(
@@ -119,12 +118,23 @@ SCORES: dict[str, pa.Schema] = {
     ),
 }
 
-_UNIQUE = {"items": ITEM_ID, "users": USER_ID, "reviews": REVIEW_ID}
+# What names a row: no two rows of a table have it in common.
+KEYS: dict[str, tuple[str, ...]] = {
+    "interactions": (),
+    "items": (ITEM_ID,),
+    "users": (USER_ID,),
+    "reviews": (REVIEW_ID,),
+    "metrics": (SERIES_ID, DATE),
+}
 
 
 @cache
-def rules(table: str) -> "pandera.DataFrameSchema":
-    """The pandera schema of `table`. Imported late: the dashboard's first paint does not need pandera."""
+def rules(table: str, coerce: bool = True) -> "pandera.DataFrameSchema":
+    """The pandera schema of `table`. Imported late: the dashboard's first paint does not need pandera.
+
+    Args:
+        coerce: whether values are brought to the column's type first; otherwise they must have it.
+    """
     import pandera.pandas as pandera
 
     text = pd.StringDtype("pyarrow")
@@ -164,13 +174,13 @@ def rules(table: str) -> "pandera.DataFrameSchema":
             dtype,
             checks=checks.get(field.name),
             nullable=field.nullable,
-            coerce=dtype is not object,
-            unique=_UNIQUE.get(table) == field.name,
+            coerce=coerce and dtype is not object,
         )
 
     return pandera.DataFrameSchema(
         {field.name: column(field) for field in TABLES[table]},
         strict=False if table == "users" else "filter",
+        unique=list(KEYS[table]) or None,
         add_missing_columns=False,
         name=table,
     )
@@ -202,31 +212,43 @@ def complete(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     return frame[known + [c for c in frame.columns if c not in known]] if table == "users" else frame[known]
 
 
-def failures(table: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Every broken rule as a row: `row` (position in `frame`, -1 when a whole column is at fault), `column`, `reason`.
+def _has_types(table: str, frame: pd.DataFrame) -> bool:
+    """Whether nothing need be coerced: for times pandera does it value by value, at more cost than all its checks."""
+    dtypes: dict[Any, Any] = {
+        _STRING: pd.StringDtype("pyarrow"),
+        _TIME: pd.DatetimeTZDtype("us", "UTC"),
+        _FLOAT: "float64",
+        _STRINGS: object,
+    }
+    return all(frame[field.name].dtype == dtypes[field.type] for field in TABLES[table])
 
-    Empty when `frame` is sound. `frame` must be complete (see `complete`).
+
+def failures(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Every broken rule as a row, in the order of the rows.
+
+    `row` is the position in `frame` (-1 when a whole column is at fault), `is_duplicate` whether what names the row
+    was there before. Empty when `frame` is sound. `frame` must be complete (see `complete`).
     """
     import pandera.errors
 
     try:
-        rules(table).validate(frame.reset_index(drop=True), lazy=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # pandas', about how pandera puts its findings together
+            rules(table, not _has_types(table, frame)).validate(frame.reset_index(drop=True), lazy=True)
     except pandera.errors.SchemaErrors as problems:
         cases = problems.failure_cases
-        reason = cases["check"].astype(str)
-        reason = reason.where(reason != "not_nullable", cases["column"].astype(str) + " is missing")
-        reason = reason.where(reason != "field_uniqueness", cases["column"].astype(str) + " occurs more than once")
-        reason = reason.where(
-            ~reason.str.startswith(("dtype", "coerce_dtype")), cases["column"].astype(str) + " has the wrong type"
-        )
-        return pd.DataFrame(
-            {
-                "row": pd.to_numeric(cases["index"], errors="coerce").fillna(-1).astype("int64"),
-                "column": cases["column"].astype(str),
-                "reason": reason,
-            }
-        )
-    return pd.DataFrame({"row": pd.Series(dtype="int64"), "column": [], "reason": []})
+        column, check = cases["column"].astype(str), cases["check"].astype(str)
+        is_duplicate = check == "multiple_fields_uniqueness"
+        reason = check.where(check != "not_nullable", column + " is missing")
+        reason = reason.where(~is_duplicate, " and ".join(KEYS[table]) + " occurs more than once")
+        reason = reason.where(~check.str.startswith(("dtype", "coerce_dtype")), column + " has the wrong type")
+        row = pd.to_numeric(cases["index"], errors="coerce").fillna(-1).astype("int64")
+        found = pd.DataFrame({"row": row, "column": column, "reason": reason, "is_duplicate": is_duplicate})
+        # A key of two columns is reported once for each of them.
+        found = found[~(is_duplicate & found.duplicated(["row", "is_duplicate"]))]
+        return found.sort_values("row", kind="stable", ignore_index=True)
+    nothing = pd.DataFrame({"row": [], "column": [], "reason": [], "is_duplicate": []})
+    return nothing.astype({"row": "int64", "is_duplicate": bool})
 
 
 def validate(table: str, frame: pd.DataFrame, where: str = "") -> pd.DataFrame:
@@ -244,7 +266,7 @@ def validate(table: str, frame: pd.DataFrame, where: str = "") -> pd.DataFrame:
 
     frame = complete(table, frame).reset_index(drop=True)
     try:
-        return rules(table).validate(frame, lazy=True)
+        return rules(table, not _has_types(table, frame)).validate(frame, lazy=True)
     except pandera.errors.SchemaErrors:
         bad = failures(table, frame)
         first = bad.iloc[0]

@@ -20,7 +20,7 @@ from data.titles import alternate_titles, display_title, split_year
 
 
 def flags(*genres: str) -> str:
-    return "|".join(str(int(genre in genres)) for genre in movielens._GENRES)
+    return "|".join(str(int(genre in genres)) for genre in movielens.GENRES_100K)
 
 
 PUBLISHER_100K = {

@@ -1,0 +1,336 @@
+"""The user's own files become a dataset: read, checked and written block by block, so that size does not matter.
+
+A row that breaks a rule is left out and written to `rejects.csv` with its file, line and reason. When more than
+`max_bad` of a file's rows are bad, the file is probably not what we took it for: nothing is written at all.
+"""
+
+import hashlib
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from data import columns, home, schema
+from data.convert import Converter
+from data.dataset import TEXT_DTYPES, Dataset, Source, write_dataset
+from data.errors import UserError
+from data.rejects import Reasons, Rejects, Seen
+from data.tablefile import Block, open_table
+
+T = TypeVar("T")
+
+MAX_BAD = 0.05
+REJECTS = "rejects.csv"
+_TIME = {"interactions": schema.TIMESTAMP, "metrics": schema.DATE}
+# Names by which a folder's files are known, in order of preference.
+_IN_FOLDER = {
+    "interactions": "interactions ratings ratings.dat u.data events watches views history",
+    "items": "items movies movies.dat u.item titles films shows catalogue catalog",
+    "users": "users users.dat u.user members customers",
+    "reviews": "reviews comments",
+    "metrics": "metrics usage series",
+}
+
+
+@dataclass
+class FileReport:
+    """What became of one file."""
+
+    table: str
+    path: Path
+    columns: str  # which column was taken for what
+    unused: list[str]
+    notes: list[str]
+    read: int = 0
+    rejected: int = 0
+    first_bad: tuple[int, str] | None = None  # line and reason
+    reasons: dict[str, int] = field(default_factory=dict)  # by rule, without the values
+    first: pd.Timestamp | None = None
+    last: pd.Timestamp | None = None
+    is_order: bool = False
+
+    @property
+    def kept(self) -> int:
+        return self.read - self.rejected
+
+
+@dataclass(frozen=True)
+class Imported:
+    dataset: Dataset
+    files: list[FileReport]
+    rejects: Path | None
+    warnings: list[str]
+
+
+def import_dataset(
+    name: str,
+    files: Mapping[str, Path],
+    *,
+    mapping: Mapping[str, str] | None = None,
+    replace: bool = False,
+    max_bad: float = MAX_BAD,
+    as_of: str = "",
+    time_format: str = "",
+    progress: bool = True,
+) -> Imported:
+    """Import the user's files as the dataset `name`.
+
+    Args:
+        files: table to file; CSV or Parquet, known by its content.
+        mapping: our column (or `table.column`) to the file's; goes before the guess.
+        max_bad: the share of bad rows that each file may have, 0 to 1.
+        as_of: the dataset's clock as a date or time; the last event unless given.
+        time_format: strptime pattern of the times, where they are neither ISO nor numbers.
+
+    Raises:
+        UserError: the name is taken, a file cannot be understood, or too many of its rows are bad.
+    """
+    if (home.tables(name) / "dataset.json").exists() and not replace:
+        raise UserError(f"There is a dataset '{name}' already: choose another --name or add --replace.")
+    if not files:
+        raise UserError("There is nothing to import: give at least one of --interactions, --reviews or --metrics.")
+    clock = _clock(as_of)
+    opened = {table: open_table(path, columns.KNOWN) for table, path in files.items()}
+    columns.check_map(opened, mapping or {})
+    choices = {table: columns.choose(table, file, mapping or {}) for table, file in opened.items()}
+    with _workspace() as folder, ExitStack() as stack:
+        rejects = stack.enter_context(Rejects(folder / REJECTS))
+        reports = []
+        for table, file in opened.items():
+            converter = Converter(table, file, choices[table], time_format)
+            target = folder / f"{table}.parquet"
+            report = _import_file(converter, target, rejects, progress)
+            _refuse_bad(report, max_bad)
+            converter.finish(target)
+            reports.append(report)
+        rejects.close()
+        _check_clock(clock, reports)
+        warnings = _strangers(folder, set(files))
+        notes = [f"{r.path.name}: {note}" for r in reports for note in [f"read {r.columns}", *r.notes]]
+        notes += [f"{r.path.name}: {r.rejected:,} of {r.read:,} rows rejected" for r in reports if r.rejected]
+        dataset = write_dataset(
+            name,
+            {table: folder / f"{table}.parquet" for table in files},
+            sources=[Source(r.path.name, "import", r.table, _checksum(r.path)) for r in reports],
+            time_kind="order" if any(r.is_order for r in reports) else "real",
+            as_of=clock,
+            notes=[*notes, *warnings],
+            extra_files={REJECTS: rejects.path} if rejects.count else {},
+            replace=replace,
+        )
+    return Imported(dataset, reports, dataset.folder / REJECTS if rejects.count else None, warnings)
+
+
+def find_files(folder: Path) -> dict[str, Path]:
+    """The tables of a folder by the usual names of their files.
+
+    Raises:
+        UserError: it is no folder, or holds none of them.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder: give --from a folder, or name each file (--interactions FILE).")
+    there = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_file()}
+    found = {}
+    for table, names in _IN_FOLDER.items():
+        for name in names.split():
+            endings = [""] if "." in name else [".parquet", ".csv", ".csv.gz", ".tsv", ".tsv.gz"]
+            if hit := next((there[name + ending] for ending in endings if name + ending in there), None):
+                found[table] = hit
+                break
+    if not found:
+        wanted = ", ".join(f"{names.split()[0]}.csv" for names in _IN_FOLDER.values())
+        raise UserError(f"{folder} holds none of {wanted} or MovieLens' files: name the files one by one.")
+    return found
+
+
+def read_rows(
+    converter: Converter, sink: Callable[[pa.Table], None], reject: Callable[..., None], progress: bool
+) -> FileReport:
+    """Read a whole file: good rows go to `sink`, each bad one to `reject(path, line, reason, text)`.
+
+    Raises:
+        UserError: the file cannot be understood, or has no rows.
+    """
+    file, table = converter.file, converter.table
+    report = FileReport(table, file.path, converter.choice.described(), converter.choice.unused(), file.notes)
+    seen = Seen(table)
+    with tqdm(
+        desc=file.path.name,
+        total=file.size(),
+        unit="B" if file.delimiter else " rows",
+        unit_scale=True,
+        disable=not progress,
+        mininterval=0.1 if sys.stderr.isatty() else 10,
+        leave=False,
+    ) as bar:
+        blocks = file.blocks(converter.choice.needed, bar.update)
+        for block, (rows, reasons, source) in _ahead((block, converter.rows(block)) for block in blocks):
+            reasons = _broken_rules(table, rows, reasons)
+            reasons |= seen.again(rows, reasons)
+            bad = np.zeros(len(rows), bool)
+            bad[list(reasons)] = True
+            by_line = {int(source[row]): reason for row, reason in sorted(reasons.items(), reverse=True)}
+            _report_bad(report, block, by_line, reject)
+            report.read += block.n_read
+            good = rows.filter(pa.array(~bad)) if bad.any() else rows
+            if len(good):
+                _widen_span(report, good)
+                sink(good)
+    report.is_order = converter.is_order
+    if not report.read:
+        raise UserError(f"{file.path} has a header but no rows: check that it was exported whole.")
+    return report
+
+
+def _import_file(converter: Converter, target: Path, rejects: Rejects, progress: bool) -> FileReport:
+    writer: pq.ParquetWriter | None = None
+    try:
+
+        def write(rows: pa.Table) -> None:
+            nonlocal writer
+            base = schema.TABLES[converter.table]
+            arrow = pa.schema([*base, *(f for f in rows.schema if f.name not in base.names)])
+            writer = writer or pq.ParquetWriter(target, arrow, compression="zstd")
+            writer.write_table(rows.select(arrow.names).cast(writer.schema))
+
+        report = read_rows(converter, write, rejects.add, progress)
+    finally:
+        if writer is not None:
+            writer.close()
+    return report
+
+
+def _broken_rules(table: str, rows: pa.Table, reasons: Reasons) -> Reasons:
+    """`reasons`, and why else a row breaks the schema's rules."""
+    frame = rows.select(schema.TABLES[table].names).to_pandas(types_mapper=TEXT_DTYPES.get)
+    failures = schema.failures(table, frame)
+    if failures.empty:
+        return reasons
+    failures = failures[~failures["is_duplicate"]].drop_duplicates("row")
+    return dict(zip(failures["row"].tolist(), failures["reason"], strict=True)) | reasons
+
+
+def _report_bad(report: FileReport, block: Block, by_row: Reasons, reject: Callable[..., None]) -> None:
+    if not by_row and not block.broken:
+        return
+    bad = [*block.broken, *((int(block.lines[row]), reason, block.text(row)) for row, reason in by_row.items())]
+    bad.sort(key=lambda entry: entry[0])
+    for line, reason, text in bad:
+        reject(report.path, line, reason, text)
+        rule = re.sub(r" (['\"]).*\1", "", reason)
+        report.reasons[rule] = report.reasons.get(rule, 0) + 1
+    report.rejected += len(bad)
+    report.first_bad = report.first_bad or bad[0][:2]
+
+
+def _refuse_bad(report: FileReport, max_bad: float) -> None:
+    share = report.rejected / report.read
+    if report.first_bad is None or (share <= max_bad and report.kept):
+        return
+    line, reason = report.first_bad
+    found = f"{report.rejected:,} of {report.read:,} rows are bad"
+    where = f"line {line:,}" if report.path.suffix != ".parquet" else f"row {line:,}"
+    if not report.kept:
+        raise UserError(
+            f"{report.path}: all {report.read:,} rows are bad, first {where}: {reason}; nothing was written."
+        )
+    enough = min(1.0, np.ceil(share * 100 + 1e-9) / 100)
+    raise UserError(
+        f"{report.path}: {found} ({share:.1%}, more than the {max_bad:.4g} allowed), first {where}: {reason}; nothing "
+        f"was written: mend the file, or allow them with --max-bad {enough:.2f}."
+    )
+
+
+def _widen_span(report: FileReport, rows: pa.Table) -> None:
+    if column := _TIME.get(report.table):
+        ends = pc.min_max(rows[column]).as_py()
+        first, last = pd.Timestamp(ends["min"]), pd.Timestamp(ends["max"])
+        report.first = first if report.first is None else min(report.first, first)
+        report.last = last if report.last is None else max(report.last, last)
+
+
+def _ahead(blocks: Iterator[T]) -> Iterator[T]:
+    """Make the next block in a thread while this one is checked and written: Arrow lets both run."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(next, blocks, None)
+        while (block := future.result()) is not None:
+            future = pool.submit(next, blocks, None)
+            yield block
+
+
+def _clock(as_of: str) -> pd.Timestamp | None:
+    if not as_of:
+        return None
+    try:
+        time = pd.Timestamp(as_of)
+        if not 1900 <= time.year < 2200:  # NaT compares false
+            raise ValueError
+    except ValueError:
+        raise UserError(f"--as-of {as_of!r} is no date: write it as 2024-01-31 or 2024-01-31T18:30.") from None
+    time = time.tz_localize("UTC") if time.tzinfo is None else time.tz_convert("UTC")
+    # A day means the whole of it.
+    whole_day = re.fullmatch(r"\d{4}-?\d\d-?\d\d", as_of.strip())
+    return time + pd.Timedelta(days=1) - pd.Timedelta(microseconds=1) if whole_day else time
+
+
+def _check_clock(clock: pd.Timestamp | None, reports: list[FileReport]) -> None:
+    last = max((r.last for r in reports if r.last is not None), default=None)
+    if clock is None:
+        return
+    if any(r.is_order for r in reports):
+        raise UserError("--as-of needs times, and the rows have none but their order: leave it out.")
+    if last is not None and clock < last:
+        raise UserError(
+            f"--as-of {clock:%Y-%m-%d %H:%M} lies before the last row ({last:%Y-%m-%d %H:%M}): set it later."
+        )
+
+
+def _strangers(folder: Path, tables: set[str]) -> list[str]:
+    """Sentences on ids that should be in two tables and hardly are: usually written differently in the two files."""
+    import duckdb
+
+    found = []
+    for table, column, what in (("items", schema.ITEM_ID, "titles"), ("users", schema.USER_ID, "members")):
+        for user in ("interactions", "reviews"):
+            if not {table, user} <= tables:
+                continue
+            used, known = (str(folder / f"{t}.parquet").replace("'", "''") for t in (user, table))
+            query = (
+                f"with used as (select distinct {column} as id from '{used}' where {column} is not null), "
+                f"strangers as (select id from used anti join '{known}' known on known.{column} = used.id) "
+                "select (select count(*) from used), count(*), min(id) from strangers"
+            )
+            with duckdb.connect() as connection:
+                total, unknown, example = connection.execute(query).fetchall()[0]
+            if total and unknown > total / 2:
+                found.append(
+                    f"{unknown:,} of the {total:,} {what} in {user} are not in {table} ('{str(example)[:60]}', say): "
+                    "are their ids written alike in both?"
+                )
+    return found
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as handle:
+        return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"
+
+
+@contextmanager
+def _workspace() -> Iterator[Path]:
+    """A hidden folder on the disk of the tables, so that a streamed file moves into its dataset by a rename."""
+    root = home.home() / "tables"
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".import-") as folder:
+        yield Path(folder)
