@@ -11,6 +11,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from dashboard.learning import metric_label
 from data.schema import DATE
 
 GOOD, WARN, BAD = "#30A46C", "#F5A524", "#E5484D"
@@ -143,7 +144,7 @@ def dot_plot(
         y=alt.Y("method:N", sort=order, title=None, axis=alt.Axis(labelColor=c.text, labelLimit=260, labelFontSize=13)),
         x=alt.X(
             "value:Q",
-            title=f"{metric} on the {split} split ({better} is better)",
+            title=f"{metric_label(metric)} on the {split} split ({better} is better)",
             axis=alt.Axis(tickCount=5),
             scale=alt.Scale(zero=False, padding=40, nice=True),
         ),
@@ -152,12 +153,15 @@ def dot_plot(
     points = base.mark_point(filled=True, size=170, opacity=1).encode(
         color=alt.Color("kind:N", scale=alt.Scale(domain=domain, range=[c.accent, c.muted]), legend=quiet),
         shape=alt.Shape("kind:N", scale=alt.Scale(domain=domain, range=["circle", "diamond"]), legend=quiet),
-        tooltip=[alt.Tooltip("method:N", title="Method"), alt.Tooltip("value:Q", title=metric, format=".4f")],
+        tooltip=[
+            alt.Tooltip("method:N", title="Method"),
+            alt.Tooltip("value:Q", title=metric_label(metric), format=".4f"),
+        ],
     )
     labels = base.mark_text(dx=14, align="left", font="Inter", color=c.text).encode(
         text=alt.Text("value:Q", format=".3f")
     )
-    return (points + labels).properties(title=f"{metric}, {split} split")
+    return (points + labels).properties(title=f"{metric_label(metric)}, {split} split")
 
 
 def learning_curves(curves: pd.DataFrame, *, title: str, unit: str, dark: bool) -> Any:

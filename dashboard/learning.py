@@ -10,6 +10,38 @@ import pandas as pd
 _PREFIX = re.compile(r"^(train|training|val|valid|validation)[_/ ]+(.+?)(_epoch)?$")
 
 
+_SHORT = {
+    "ndcg": "NDCG",
+    "hr": "HR",
+    "mrr": "MRR",
+    "auroc": "AUROC",
+    "auc": "AUC",
+    "pr-auc": "PR-AUC",
+    "f1": "F1",
+    "ece": "ECE",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "relmae": "relMAE",
+    "mase": "MASE",
+    "smape": "sMAPE",
+    "wql": "WQL",
+}
+
+
+def metric_label(name: str) -> str:
+    """A metric's name as the field writes it.
+
+    >>> metric_label("ndcg@10"), metric_label("log_loss"), metric_label("relmae_7d"), metric_label("pr_auc")
+    ('NDCG@10', 'Log loss', 'relMAE 7d', 'PR-AUC')
+    """
+    head, at, tail = name.partition("@")
+    if (whole := head.lower().replace("_", "-")) in _SHORT:
+        return _SHORT[whole] + at + tail
+    words = [_SHORT.get(word.lower(), word) for word in head.replace("/", "_").split("_") if word]
+    text = " ".join(words)
+    return (text if words and words[0] in _SHORT.values() else text[:1].upper() + text[1:]) + at + tail
+
+
 def metric_names(methods: Mapping[str, Mapping[str, float | None]]) -> list[str]:
     """Names of the metrics that any method has, in the order of their first appearance."""
     return list(dict.fromkeys(name for row in methods.values() for name, value in row.items() if value is not None))
@@ -28,7 +60,7 @@ def verdict(report: Mapping[str, Any]) -> str:
         return "This run has no headline figure."
     higher = headline.get("higher_is_better", True)
     others = {m: row[metric] for m, row in methods.items() if m != ours and row.get(metric) is not None}
-    text = f"{ours}: {metric} {value:.3f} on the {split} split"
+    text = f"{ours}: {metric_label(str(metric))} {value:.3f} on the {split} split"
     if not others:
         return f"{text}; no baseline was measured."
     best = (max if higher else min)(others, key=lambda method: others[method])

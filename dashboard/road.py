@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from data import catalogue, home, report, runs
 from data.dataset import Dataset, list_datasets, open_dataset
+from data.schema import LABEL, STARS
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = "all-MiniLM-L6-v2"
@@ -117,6 +118,28 @@ def _refusal(data: Dataset, model: str) -> str:
     return ""
 
 
+def serving_run(name: str, model: str) -> Path | None:
+    """The run that serves dataset `name`: its own current one; for sentiment else the newest of any dataset, because
+    a model of reviews knows words, not titles. None when there is none."""
+    own = runs.current_run(name, model)
+    if own is not None or model != "sentiment":
+        return own
+    others = [runs.current_run(other, model) for other in list_datasets() if other != name]
+    return max((run for run in others if run is not None), key=lambda run: run.name, default=None)
+
+
+def _labelled(data: Dataset) -> bool:
+    """Whether any review has a label or stars, by the statistics in the file."""
+    metadata = pq.read_metadata(data.path("reviews"))
+    for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
+        for column in (group.column(i) for i in range(group.num_columns)):
+            if column.path_in_schema in (LABEL, STARS):
+                known = column.statistics
+                if known is None or not known.has_null_count or known.null_count < group.num_rows:
+                    return True
+    return False
+
+
 def _fit_step(name: str, model: str, data: Dataset | None) -> Step:
     label = f"Train {_WORDS[model]}"
     config = runs.QUICK_CONFIG[model]
@@ -126,6 +149,8 @@ def _fit_step(name: str, model: str, data: Dataset | None) -> Step:
         return Step(key, label, "todo", "", argv)
     if refusal := _refusal(data, model):
         return Step(key, label, "skipped", refusal)
+    if model == "sentiment" and not _labelled(data):
+        return Step(key, label, "skipped", "the reviews have neither labels nor stars")
     run = runs.current_run(name, model)
     if run is None:
         return Step(key, label, "todo", "", argv)
@@ -156,7 +181,9 @@ def _score_step(name: str, model: str, data: Dataset | None) -> Step:
         return Step(key, label, "todo", "", argv)
     if refusal := _refusal(data, model):
         return Step(key, label, "skipped", refusal)
-    run = runs.current_run(name, model)
+    run = serving_run(name, model)
+    if run is None and model == "sentiment" and not _labelled(data):
+        return Step(key, label, "skipped", "no dataset has a sentiment model")
     path = home.scores(name) / f"{SCORE_TABLE[model]}.parquet"
     if run is None or not path.is_file() or _run_ids(path) != {run.name}:
         return Step(key, label, "todo", "", argv)

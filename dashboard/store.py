@@ -15,6 +15,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import rows
+from dashboard.road import serving_run
 from data import home, runs
 from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
@@ -221,11 +222,9 @@ def _start_loading(module: str, name: str, run_id: str) -> Live:
 
 
 def run_source(name: str, model: str) -> str | None:
-    """The dataset whose current run serves `name`: itself, or for sentiment any other that has one."""
-    candidates = [name]
-    if model == "sentiment":
-        candidates += [other for other in ("demo", *list_datasets()) if other != name]
-    return next((source for source in candidates if runs.current_run(source, model) is not None), None)
+    """The dataset whose current run serves `name` (itself, or for sentiment any other); None when none is trained."""
+    run = serving_run(name, model)
+    return None if run is None else run.parents[1].name
 
 
 def live(name: str, model: str) -> Live | None:
@@ -233,9 +232,8 @@ def live(name: str, model: str) -> Live | None:
 
     Importing torch takes seconds and no page waits for it: ask `ready`, or wait with `future.result()`.
     """
-    source = run_source(name, model)
-    run = runs.current_run(source, model) if source else None
-    return None if source is None or run is None else _start_loading(ENGINE[model], source, run.name)
+    run = serving_run(name, model)
+    return None if run is None else _start_loading(ENGINE[model], run.parents[1].name, run.name)
 
 
 def forget_failed(model: Live) -> None:

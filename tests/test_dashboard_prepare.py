@@ -112,6 +112,17 @@ def test_what_does_not_apply_is_left_out_with_a_reason(marquee_home: Path) -> No
         assert why in plan[key].why
 
 
+def test_reviews_without_labels_are_scored_by_a_model_from_elsewhere(small_dataset: Callable[..., Dataset]) -> None:
+    tables = generated_tables()
+    tables["reviews"] = tables["reviews"].drop(columns="label")
+    write_dataset("mine", tables, sources=[Source("x", "import")])
+    plan = {step.key: step for step in road.plan("mine")}
+    assert (plan["fit-sentiment"].state, plan["score-sentiment"].state) == ("skipped", "skipped")
+    made.write_run(small_dataset("demo"), "sentiment")
+    plan = {step.key: step for step in road.plan("mine")}
+    assert (plan["fit-sentiment"].state, plan["score-sentiment"].state) == ("skipped", "todo")
+
+
 def test_a_finished_road_takes_two_seconds_and_no_torch(small_dataset: Callable[..., Dataset]) -> None:
     write_all(small_dataset("demo"))
     code = (

@@ -16,7 +16,7 @@ from data.dataset import Dataset
 from forecasting.series import load_panel
 
 
-@pytest.mark.parametrize("module", [words, moods, series])
+@pytest.mark.parametrize("module", [words, moods, series, learning])
 def test_examples_in_docstrings(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
@@ -89,7 +89,7 @@ REPORT = {
 
 def test_verdict_compares_with_the_best_baseline() -> None:
     text = learning.verdict(REPORT)
-    assert text == "LSTM: relmae 0.900 on the test split, 12.5 % worse than the best baseline, ARIMA (0.800)."
+    assert text == "LSTM: relMAE 0.900 on the test split, 12.5 % worse than the best baseline, ARIMA (0.800)."
     better = {**REPORT, "headline": {**REPORT["headline"], "ours": "ARIMA"}}
     assert "11.1 % better than the best baseline, LSTM" in learning.verdict(better)
     assert learning.verdict({}) == "This run has no headline figure."

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, onboarding, page, store
-from dashboard.learning import curves, metric_names, read_curves, verdict
+from dashboard.learning import curves, metric_label, metric_names, read_curves, verdict
 from data import runs
 from data.dataset import Dataset
 from data.runs import Run
@@ -111,7 +111,9 @@ def _metrics(report: dict[str, Any], model: str) -> None:
         split = st.selectbox("Split", splits, index=start, key=f"split-{model}", width=160)
         names = metric_names(metrics[split])
         first = names.index(headline["metric"]) if headline.get("metric") in names else 0
-        metric = st.selectbox("Metric", names, index=first, key=f"metric-{model}-{split}", width=220)
+        metric = st.selectbox(
+            "Metric", names, index=first, format_func=metric_label, key=f"metric-{model}-{split}", width=220
+        )
     if metric is None:
         page.notice("none", "This split holds no figures.")
         return
@@ -120,11 +122,13 @@ def _metrics(report: dict[str, Any], model: str) -> None:
     chart = charts.dot_plot(
         metrics[split], ours, metric, better="lower" if lower else "higher", split=split, dark=page.dark()
     )
-    charts.show(chart, page.dark(), f"{metric} of each method on the {split} split", 90 + 40 * len(metrics[split]))
+    charts.show(
+        chart, page.dark(), f"{metric_label(metric)} of each method on the {split} split", 90 + 40 * len(metrics[split])
+    )
     with st.expander("All figures"):
         table = pd.DataFrame(metrics[split]).T.reindex(columns=names)
         st.dataframe(table.rename_axis("Method").reset_index(), hide_index=True, column_config={
-            name: st.column_config.NumberColumn(format="%.4f") for name in names
+            name: st.column_config.NumberColumn(metric_label(name), format="%.4f") for name in names
         })  # fmt: skip
 
 
@@ -156,9 +160,15 @@ def _curves(run: Run) -> None:
     if not names:
         page.notice("none", "This run left no learning curve.")
         return
-    name = st.selectbox("Curve", list(names), key=f"curve-{run.id}", width=260) if len(names) > 1 else next(iter(names))
-    chart = charts.learning_curves(names[name], title=f"{name} by epoch", unit=name, dark=page.dark())
-    charts.show(chart, page.dark(), f"Learning curves of {name}", height=260)
+    name = (
+        st.selectbox("Curve", list(names), format_func=metric_label, key=f"curve-{run.id}", width=260)
+        if len(names) > 1
+        else next(iter(names))
+    )
+    chart = charts.learning_curves(
+        names[name], title=f"{metric_label(name)} by epoch", unit=metric_label(name), dark=page.dark()
+    )
+    charts.show(chart, page.dark(), f"Learning curves of {metric_label(name)}", height=260)
 
 
 def _calibration(report: dict[str, Any]) -> None:
@@ -185,7 +195,9 @@ def show_runs(all_runs: list[Run]) -> None:
             {
                 "Trained (UTC)": str(run.report.get("created_at", ""))[:16].replace("T", " "),
                 "In use": "In use" if run.is_current else "",
-                f"{headline.get('metric', 'headline')} ({headline.get('split', '')})": ours.get(headline.get("metric")),
+                f"{metric_label(headline.get('metric', 'headline'))} ({headline.get('split', '')})": ours.get(
+                    headline.get("metric")
+                ),
                 "Seconds": (run.report.get("seconds") or {}).get("total"),
                 "Device": run.report.get("device"),
                 "Run": run.id,
