@@ -61,6 +61,8 @@ def _require(path: Path, text_column: str, names: list[str]) -> None:
 def _parquet(path: Path, file: pq.ParquetFile, text_column: str, rows: int) -> Iterator[Chunk]:
     done, size = 0, path.stat().st_size
     with file:
+        if file.metadata.num_rows == 0:
+            yield file.schema_arrow.empty_table(), [], size
         for batch in file.iter_batches(rows):
             table = pa.Table.from_batches([batch])
             done += len(table)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from data import home, runs, schema
 from data.atomic import atomic_file
-from data.dataset import Dataset, open_dataset, read_parquet
+from data.dataset import Dataset, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
 from data.schema import CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, TEXT
 from nlp import encoder as encoders
@@ -115,13 +115,21 @@ def find_current(dataset: str | None = None) -> Path:
     own = runs.current_run(dataset, "sentiment") if dataset else None
     if own is not None:
         return own
-    folders = sorted((home.home() / "runs").glob("*/sentiment"))
-    there = [run for folder in folders if (run := runs.current_run(folder.parent.name, "sentiment")) is not None]
+    there = [run for name in list_datasets() if (run := runs.current_run(name, "sentiment")) is not None]
     if not there:
         raise UserError(
             f"There is no trained sentiment model: train one with '{runs.fit_command(dataset or 'demo', 'sentiment')}'."
         )
     return max(there, key=lambda run: run.name)
+
+
+def load_current(dataset: str | None = None, device: str = "auto") -> SentimentScorer:
+    """The scorer of `find_current(dataset)`.
+
+    Raises:
+        UserError: there is no trained model, or it cannot be loaded.
+    """
+    return SentimentScorer.load(find_current(dataset), device)
 
 
 def score_reviews(
@@ -221,6 +229,7 @@ def score_file(
     out: Path,
     run: Path | None = None,
     dataset: str | None = None,
+    limit: int | None = None,
     batch_size: int = 64,
     progress: bool = True,
 ) -> Path:
@@ -234,11 +243,14 @@ def score_file(
         text_column: the column that holds the texts; a missing text is neutral.
         out: a .csv or .parquet file.
         run: the run to use; default `find_current(dataset)`.
+        limit: score and write the first so many rows only; None does all.
 
     Raises:
         UserError: a file cannot be read or written as what its name says, the column is missing (the sentence names
             those that there are), or there is no trained model.
     """
+    if dataset is not None:
+        open_dataset(dataset)
     chunks = read_chunks(path, text_column, CHUNK_ROWS)
     scorer = SentimentScorer.load(run or find_current(dataset))
     with (
@@ -246,11 +258,17 @@ def score_file(
         writer(out, temporary) as write,
         tqdm(total=path.stat().st_size, desc="Texts", unit="B", unit_scale=True, disable=not progress) as bar,
     ):
+        left = limit
         for table, texts, position in chunks:
+            if left is not None:
+                table, texts = table.slice(0, left), texts[:left]
+                left -= len(texts)
             scored = scorer.predict(texts, batch_size)
             for name, kind in ((LABEL, pa.string()), (P_POSITIVE, pa.float64())):
                 free = name if name not in table.column_names else f"{name}_predicted"
                 table = table.append_column(free, pa.array(scored[name].tolist(), kind))
             write(table)
             bar.update(position - bar.n)
+            if left == 0:
+                break
     return out
