@@ -26,27 +26,23 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside `path`; it takes the place of `path` on success and goes on any failure.
 
-    A folder that stood at `path` is moved aside first and put back if the last rename fails.
+    A folder that stood at `path` is moved aside first and put back if anything stops the last rename, Ctrl-C included.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     token = uuid.uuid4().hex[:8]
     temporary = path.with_name(f".{path.name}.{token}.tmp")
     aside = path.with_name(f".{path.name}.{token}.old")
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         yield temporary
         if path.exists():
             path.rename(aside)
-        try:
-            temporary.rename(path)
-        except OSError:
-            if aside.exists():
-                aside.rename(path)
-            raise
+        temporary.rename(path)
     finally:
+        if not path.exists() and aside.exists():
+            aside.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:

