@@ -97,7 +97,7 @@ _MOVIELENS = {
     ("interactions", "::", 4): (USER_ID, ITEM_ID, RATING, TIMESTAMP),
     ("interactions", "\t", 4): (USER_ID, ITEM_ID, RATING, TIMESTAMP),
     ("items", "::", 3): (ITEM_ID, TITLE, GENRES),
-    ("items", "|", 24): (ITEM_ID, TITLE, "release_date", "video_release_date", "imdb_url", *movielens.GENRES_100K),
+    ("items", "|", 24): (ITEM_ID, TITLE, "released_here", "video_released", "imdb_url", *movielens.GENRES_100K),
     ("users", "::", 5): (USER_ID, "gender", "age_code", "occupation_code", "zip_code"),
     ("users", "|", 5): (USER_ID, "age", "gender", "occupation", "zip_code"),
 }

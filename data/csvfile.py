@@ -32,6 +32,7 @@ _LONGEST_RECORD_BYTES = 64 << 20
 _MOST_LINES_OF_A_RECORD = 1_000
 _DELIMITERS = (",", ";", "\t", "|", "::")
 _PART = "\x1f"  # stands in for `::`, which Arrow does not take
+_NOT_UTF8 = "not all of it is UTF-8: what is not was read as Latin-1 (Windows-1252)"
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
@@ -64,7 +65,7 @@ def open_csv(path: Path, known: frozenset[str]) -> "CsvFile":
         first, n_lines = lines[skipped].split("::"), 1
     if n_lines > _MOST_LINES_OF_A_RECORD or not first:
         raise UserError(f"{path} has no header line that ends: mend the quotation marks of line {skipped + 1}.")
-    first = [name.strip() for name in first]
+    first = [" ".join(name.split()) for name in first]
     named = any(normalise(name) in known for name in first)
     file.has_header = named or not any(_NUMBER.fullmatch(name) for name in first)
     file.columns = tuple(first) if file.has_header else tuple(str(n + 1) for n in range(len(first)))
@@ -136,8 +137,8 @@ class CsvFile:
     def blocks(self, needed: Sequence[int], advance: Callable[[int], object]) -> Iterator[Block]:
         for line, content in self._records(advance):
             content, mended = _utf8(content)
-            if mended and not self.notes:
-                self.notes.append("not all of it is UTF-8: what is not was read as Latin-1 (Windows-1252)")
+            if mended and _NOT_UTF8 not in self.notes:
+                self.notes.append(_NOT_UTF8)
             yield self._parse(content, line, needed)
 
     def _records(self, advance: Callable[[int], object]) -> Iterator[tuple[int, bytes]]:

@@ -201,6 +201,7 @@ def read_rows(
         disable=not progress,
         mininterval=0.1 if sys.stderr.isatty() else 10,
         leave=False,
+        delay=1,
     ) as bar:
         blocks = file.blocks(converter.choice.needed, bar.update)
         for block, (rows, reasons, source) in _ahead((block, converter.rows(block)) for block in blocks):
@@ -271,10 +272,10 @@ def _refuse_bad(report: FileReport, max_bad: float) -> None:
         raise UserError(
             f"{report.path}: all {report.read:,} rows are bad, first {where}: {reason}; nothing was written."
         )
-    enough = min(1.0, np.ceil(share * 100 + 1e-9) / 100)
+    enough = min(1.0, np.ceil(share * 100 - 1e-9) / 100)
     raise UserError(
-        f"{report.path}: {found} ({share:.1%}, more than the {max_bad:.4g} allowed), first {where}: {reason}; nothing "
-        f"was written: mend the file, or allow them with --max-bad {enough:.2f}."
+        f"{report.path}: {found} ({share:.1%}, more than the {max_bad * 100:.4g}% allowed), first {where}: {reason}; "
+        f"nothing was written: mend the file, or allow them with --max-bad {enough:.2f}."
     )
 
 

@@ -111,20 +111,27 @@ class Times:
         return Read(null_where(values, bad).cast(UTC_TIME), bad, complaint)
 
     def _iso(self, array: pa.Array) -> Read:
-        zoned = pc.match_substring_regex(array, _ZONE) if self.form != "days" else pc.is_null(array, nan_is_null=True)
-        # A date alone also ends in something like a zone: 2024-01-31.
-        zoned = pc.and_(zoned, pc.greater(pc.utf8_length(array), 10)).fill_null(False)
+        zoned = self._has_zone(array)
         if self.form != "days" and not pc.all(pc.or_(zoned, array.is_null())).as_py():
             self._note_naive(array)
         try:
             values = _utc(array.cast(UTC_TIME if pc.any(zoned).as_py() else pa.timestamp("us")))
         except pa.ArrowInvalid:
             # Mixed, with more digits than microseconds, or partly wrong: slower, but tells which.
-            frame = array.to_pandas().astype(object).str.replace(r"(?i)\s*(utc|gmt)$", "Z", regex=True)
-            parsed = pd.to_datetime(frame, format="ISO8601", errors="coerce", utc=True)
-            values = pa.Array.from_pandas(parsed).cast(UTC_TIME, safe=False)
+            array = pc.replace_substring_regex(array, r"(?i)\s*(utc|gmt)$", "Z")
+            # In two goes: among times with a zone pandas gives one without the zone of the one before it.
+            zoned = self._has_zone(array)
+            with_zone, without = (_parsed(pc.if_else(mask, array, None)) for mask in (zoned, pc.invert(zoned)))
+            values = pc.coalesce(with_zone, without)
         bad = np.asarray(pc.and_(array.is_valid(), values.is_null()))
         return Read(values, bad, "is not a date or time")
+
+    def _has_zone(self, array: pa.Array) -> pa.Array:
+        if self.form == "days":
+            return pa.array(np.zeros(len(array), bool))
+        # A date alone also ends in something like a zone: 2024-01-31.
+        zoned = pc.and_(pc.match_substring_regex(array, _ZONE), pc.greater(pc.utf8_length(array), 10))
+        return zoned.fill_null(False)
 
     def _by_pattern(self, array: pa.Array) -> Read:
         texts = array.cast(pa.string()).to_pandas()
@@ -145,6 +152,11 @@ class Times:
         values = pa.Array.from_pandas(parsed).cast(UTC_TIME, safe=False)
         bad = np.asarray(pc.and_(array.is_valid(), values.is_null()))
         return Read(values, bad, f"does not have the pattern {self.pattern}")
+
+
+def _parsed(texts: pa.Array) -> pa.Array:
+    parsed = pd.to_datetime(texts.to_pandas().astype(object), format="ISO8601", errors="coerce", utc=True)
+    return pa.Array.from_pandas(parsed).cast(UTC_TIME, safe=False)
 
 
 def _utc(naive_or_zoned: pa.Array) -> pa.Array:

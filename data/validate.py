@@ -72,15 +72,14 @@ def _table(dataset: Dataset, table: str) -> Iterator[Broken]:
         return
     with file:
         there = file.schema_arrow
+        wrong = []
         for field in schema.TABLES[table]:
             if field.name not in there.names:
-                yield Broken(path.name, f"there is no column {field.name}")
+                wrong.append(f"there is no column {field.name}")
             elif _plain(there.field(field.name).type) != _plain(field.type):
-                yield Broken(path.name, f"{field.name} is {there.field(field.name).type} instead of {field.type}")
-        if any(
-            _plain(f.type) != _plain(there.field(f.name).type) if f.name in there.names else True
-            for f in schema.TABLES[table]
-        ):
+                wrong.append(f"{field.name} is {there.field(field.name).type} instead of {field.type}")
+        if wrong:
+            yield from (Broken(path.name, rule) for rule in wrong)
             return
         if file.metadata.num_rows != dataset.rows[table]:
             yield Broken(path.name, f"{file.metadata.num_rows:,} rows instead of {dataset.rows[table]:,}")

@@ -264,17 +264,17 @@ def years(array: pa.Array, name: str) -> pa.Array:
 
 
 def titles_and_years(titles: pa.Array, year: pa.Array | None) -> tuple[pa.Array, pa.Array]:
-    """Titles without their year, and the year; a year of its own column that differs leaves the title as it is."""
+    """Titles without their year, and the year: the column's where it has one, else the title's.
+
+    A year in the title that is far from the column's belongs to the title. One year apart is the same film elsewhere.
+    """
     known = year.to_pylist() if year is not None else [None] * len(titles)
     kept, found = [], []
     for title, own in zip(titles.to_pylist(), known, strict=True):
         name, inside = split_year(title) if title else (title, None)
-        if inside is None or (own is not None and own != inside):
-            kept.append(title)
-            found.append(own)
-        else:
-            kept.append(name)
-            found.append(float(inside))
+        is_its_year = inside is not None and (own is None or abs(own - inside) <= 1)
+        kept.append(name if is_its_year else title)
+        found.append(own if own is not None or inside is None else float(inside))
     return pa.array(kept, pa.string()), pa.array(found, pa.float64())
 
 
