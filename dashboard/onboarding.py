@@ -7,7 +7,7 @@ import sys
 import streamlit as st
 
 from dashboard import page, store
-from dashboard.road import SCORE_COMMAND, SCORE_TABLE
+from dashboard.road import SCORE_COMMAND, SCORE_TABLE, applicable
 from data import jobs, runs
 from data.dataset import Dataset
 from data.errors import UserError
@@ -54,32 +54,18 @@ def offer(data: Dataset | None) -> None:
     missing = missing_models(data)
     if not missing:
         return
-    work = _list([_WORK[model] for model in missing])
-    nothing = len(missing) == len(applicable(data))
+    nothing = not any(store.trained(data.name)[model] for model in missing) and missing == applicable(data)
     page.empty(
-        "Nothing is trained yet" if nothing else "Not everything is trained yet",
-        f"Dataset '{data.name}' is loaded, but there is no {'model for ' if nothing else ''}{work} on it yet. "
-        "What is missing can be trained and scored here; finished steps are not repeated.",
-        "" if nothing else runs.fit_command(data.name, missing[0]),
+        "Nothing is trained yet" if nothing else "Not everything is prepared yet",
+        f"Still missing on dataset '{data.name}': {_list([_WORK[model] for model in missing])}. "
+        "It can be trained and scored here, in the background; finished steps are not repeated.",
     )
     _button(data.name, "Prepare the demo" if data.name == "demo" else f"Train and score {data.name}")
 
 
-def applicable(data: Dataset) -> list[str]:
-    """The models that this dataset can have at all."""
-    can = {
-        "recommender": data.has("interactions"),
-        "sentiment": data.has("reviews"),
-        "engagement": (data.has("interactions") or data.has("metrics")) and data.time_kind == "real",
-        "retention": data.has("interactions") and data.time_kind == "real",
-    }
-    return [model for model in runs.MODELS if can[model]]
-
-
 def missing_models(data: Dataset) -> list[str]:
-    """Models that apply to the dataset and have neither a current run nor scores."""
-    trained = store.trained(data.name)
-    return [m for m in applicable(data) if not trained[m] and store.scored_at(data.name, SCORE_TABLE[m]) is None]
+    """Models that apply to the dataset and whose scores are not there."""
+    return [m for m in applicable(data) if store.scored_at(data.name, SCORE_TABLE[m]) is None]
 
 
 def offer_model(data: Dataset, model: str) -> None:
@@ -145,4 +131,4 @@ def _follow(job_id: str, place: str) -> None:
 
 
 def _list(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

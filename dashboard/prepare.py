@@ -25,6 +25,8 @@ from data import command, home
 from data.errors import UserError
 
 TICK_SECONDS = 5.0
+# Python's warnings: a file and line, then the line of code.
+_NOISE = re.compile(r"^\S+\.py:\d+: |^  warnings\.warn\(|Warning: ")
 _BREAK = re.compile(r"[\r\n]+")
 
 
@@ -69,16 +71,16 @@ class Clock:
         self.spent += seconds
         self.planned += planned
 
-    @property
-    def pace(self) -> float:
+    def pace(self, elapsed: float = 0.0, planned: float = 0.0) -> float:
         """Real seconds for each planned one; one planned minute of trust in the plan keeps the first steps from
-        swinging it."""
-        return (self.spent + 60) / (self.planned + 60)
+        swinging it. A step that has run for longer than that pace allows slows it down already."""
+        so_far = (self.spent + 60) / (self.planned + 60)
+        return max(so_far, (self.spent + elapsed + 60) / (self.planned + planned + 60))
 
     def left(self, elapsed: float, planned: float, ahead: Sequence[float]) -> float:
         """Seconds left when a step planned for `planned` has run for `elapsed` and `ahead` come after it."""
-        here = max(planned * self.pace - elapsed, 0.1 * planned * self.pace)
-        return here + sum(ahead) * self.pace
+        pace = self.pace(elapsed, planned)
+        return max(planned * pace - elapsed, 0.1 * planned * pace) + sum(ahead) * pace
 
     def share(self, elapsed: float, planned: float, ahead: Sequence[float]) -> float:
         """The share of the whole road that is done, 0 to 1."""
@@ -88,7 +90,7 @@ class Clock:
 
 def take_step(step: Step, place: str, clock: Clock, ahead: Sequence[float]) -> int:
     """Run a step, with a line of progress now and then (on a terminal one that renews itself)."""
-    about = duration(step.seconds * clock.pace)
+    about = duration(step.seconds * clock.pace())
     print(f"{place} {step.label} (about {about}): {_shown(step.argv)}", flush=True)
     started, last = time.monotonic(), deque[str](maxlen=30)
     process = subprocess.Popen(
@@ -109,8 +111,8 @@ def take_step(step: Step, place: str, clock: Clock, ahead: Sequence[float]) -> i
                 told = elapsed
                 _tell(place, elapsed, step, clock, ahead, last[-1] if last else "", terminal)
             time.sleep(0.1)
-    except KeyboardInterrupt:
-        _end(process)
+    except BaseException as ending:  # Ctrl-C, or the polite kill of a process manager
+        _end(process, told=isinstance(ending, KeyboardInterrupt))
         raise
     reader.join(timeout=5)
     seconds = time.monotonic() - started
@@ -145,14 +147,15 @@ def _read(process: "subprocess.Popen[bytes]", last: deque[str]) -> None:
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     while block := os.read(process.stdout.fileno(), 4096) if process.stdout else b"":
         *lines, rest = _BREAK.split(rest + decode(block))
-        last.extend(line.rstrip() for line in lines if line.strip())
+        last.extend(line.rstrip() for line in lines if line.strip() and not _NOISE.search(line))
     if rest.strip():
         last.append(rest.rstrip())
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Wait for a step that heard the Ctrl-C of the terminal itself; tell it when it did not."""
-    for ask in (lambda: None, lambda: process.send_signal(signal.SIGINT), process.terminate, process.kill):
+def _end(process: "subprocess.Popen[bytes]", told: bool) -> None:
+    """End a step. `told`: it heard the Ctrl-C of the terminal itself, so wait for it before telling it again."""
+    asks = (lambda: process.send_signal(signal.SIGINT), process.terminate, process.kill)
+    for ask in ((lambda: None), *asks) if told else asks:
         ask()
         try:
             process.wait(timeout=10)
@@ -201,4 +204,6 @@ def one_at_a_time(name: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
+    # The polite kill of a process manager ends the running step too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main())

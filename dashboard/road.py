@@ -128,6 +128,14 @@ def serving_run(name: str, model: str) -> Path | None:
     return max((run for run in others if run is not None), key=lambda run: run.name, default=None)
 
 
+def applicable(data: Dataset) -> list[str]:
+    """The models that can say something about the dataset, trained on it or (for sentiment) elsewhere."""
+    found = [model for model in runs.MODELS if not _refusal(data, model)]
+    if "sentiment" in found and not _labelled(data) and serving_run(data.name, "sentiment") is None:
+        found.remove("sentiment")
+    return found
+
+
 def _labelled(data: Dataset) -> bool:
     """Whether any review has a label or stars, by the statistics in the file."""
     metadata = pq.read_metadata(data.path("reviews"))

@@ -11,7 +11,6 @@ from typing import IO
 from data import home
 
 KEPT_SECONDS = 24 * 3600.0
-_PAIR = re.compile(r"[a-z_]+=[^,=]+")
 
 
 def keep_uploads(files: Mapping[str, tuple[str, IO[bytes]]]) -> dict[str, Path]:
@@ -32,14 +31,6 @@ def keep_uploads(files: Mapping[str, tuple[str, IO[bytes]]]) -> dict[str, Path]:
             shutil.copyfileobj(content, target)
         kept[table] = path
     return kept
-
-
-def mapping_problem(text: str) -> str:
-    """What is wrong with a column mapping such as "user_id=userId, timestamp=ts"; empty when nothing is."""
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        if not _PAIR.fullmatch(part):
-            return f"'{part}' is no mapping: write ours=theirs, for example user_id=userId, timestamp=ts."
-    return ""
 
 
 def _forget_old(root: Path) -> None:

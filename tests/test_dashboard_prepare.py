@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,13 +164,35 @@ def test_progress_is_told_while_a_step_runs(
     assert any(line.endswith("Score everything: epoch 1") for line in lines)
 
 
+def test_a_killed_road_takes_its_step_with_it(marquee_home: Path, tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    beat = (
+        f"import pathlib, time\nwhile True: pathlib.Path({str(alive)!r}).write_text(str(time.time())); time.sleep(0.05)"
+    )
+    code = (
+        "import signal, sys; from dashboard import prepare, road\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        f"prepare.take_step(road.Step('dataset', 'x', 'todo', '', (sys.executable, '-c', {beat!r})), '', prepare.Clock(), [])"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while not alive.exists():
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    last = alive.read_text()
+    time.sleep(0.5)
+    assert alive.read_text() == last
+
+
 def test_time_left_follows_the_pace() -> None:
     clock = prepare.Clock()
     assert clock.left(0, 100, [50]) == pytest.approx(150)
     clock.step_ended(seconds=180, planned=60)
-    assert clock.pace == pytest.approx(2.0)
+    assert clock.pace() == pytest.approx(2.0)
     assert clock.left(0, 100, [50]) == pytest.approx(300)
     assert clock.left(1000, 100, []) > 0
+    # a step that takes five times as long as planned slows down what comes after it too
+    assert clock.left(1000, 100, [100]) - clock.left(1000, 100, []) > 400
     assert 0 < clock.share(10, 100, [50]) < 1
 
 

@@ -151,10 +151,3 @@ def test_old_uploads_go(marquee_home: Path) -> None:
     os.utime(old, (past, past))
     uploads.keep_uploads({"items": ("a.csv", io.BytesIO(b"a"))})
     assert not old.exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "sound"), [("", True), ("user_id=userId, timestamp=ts", True), ("userId", False), ("a=", False)]
-)
-def test_column_mappings(text: str, sound: bool) -> None:
-    assert (uploads.mapping_problem(text) == "") is sound

@@ -6,8 +6,9 @@ import sys
 import streamlit as st
 
 from dashboard import page, store
-from dashboard.uploads import keep_uploads, mapping_problem
+from dashboard.uploads import keep_uploads
 from data import catalogue, home, jobs
+from data.columns import parse_map
 from data.dataset import Dataset, list_datasets, open_dataset
 from data.errors import UserError
 
@@ -153,8 +154,8 @@ def show_fetch() -> None:
 
 def show_import() -> None:
     st.html(
-        '<p class="mq-muted" style="margin:0">CSV or Parquet. Common column names are recognised, bad rows are put '
-        "aside with their line number and reason, and nothing is written when more than 5 % are bad.</p>"
+        '<p class="mq-muted" style="margin:0">CSV or Parquet. Common column names are recognised; bad rows are put '
+        "aside with their line number and reason, and nothing is written when too many are bad.</p>"
     )
     with st.form("import", border=False):
         name = st.text_input("Name of the new dataset", placeholder="mine", max_chars=100)
@@ -170,6 +171,7 @@ def show_import() -> None:
             placeholder="user_id=userId, timestamp=ts",
             help="Ours on the left, the file's on the right, separated by commas.",
         )
+        bad = st.number_input("Bad rows to allow, in per cent", 0.0, 100.0, 5.0, 1.0, format="%.0f", width=240)
         replace = st.checkbox("Replace a dataset of that name")
         asked = st.form_submit_button("Import", type="primary")
     if not asked:
@@ -182,15 +184,13 @@ def show_import() -> None:
     if name.strip() in list_datasets() and not replace:
         page.notice("warn", f"There is a dataset '{name.strip()}' already: choose another name or tick Replace.")
         return
-    if problem := mapping_problem(mapping):
-        page.notice("warn", problem)
-        return
+    pairs = [part.strip() for part in mapping.split(",") if part.strip()]
+    parse_map(pairs)  # refuses a mapping that is none, before anything is kept
     kept = keep_uploads({table: (file.name, file) for table, file in given.items()})
     argv = [sys.executable, "-m", "data", "import", "--name", name.strip()]
     for table, path in kept.items():
         argv += [f"--{table}", str(path)]
-    if mapping.strip():
-        argv += ["--map", ",".join(part.strip() for part in mapping.split(","))]
+    argv += ["--max-bad", f"{bad / 100:g}", *(flag for pair in pairs for flag in ("--map", pair))]
     start(f"import {name.strip()}", argv + (["--replace"] if replace else []), f"data-{name.strip()}")
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard import charts, onboarding, page, store
 from dashboard.learning import curves, metric_label, metric_names, read_curves, verdict
+from dashboard.road import applicable
 from data import runs
 from data.dataset import Dataset
 from data.runs import Run
@@ -48,7 +49,7 @@ def render() -> None:
     source = store.run_source(data.name, model) or data.name
     all_runs = runs.list_runs(source, model)
     if not all_runs:
-        if model in onboarding.applicable(data):
+        if model in applicable(data):
             onboarding.offer_model(data, model)
         else:
             page.empty(
