@@ -7,8 +7,8 @@
 | 1M, 10M | `ratings.dat`, fields parted by `::` | `movies.dat` | `users.dat` (1M only) |
 | latest-small, 20M, 25M, 32M | `ratings.csv` | `movies.csv`, `links.csv` with IMDb ids | none |
 
-Both forms of the 100K give the same tables. Ratings are streamed into Parquet, so that 32 million of them need no more
-memory than one block.
+Both forms of the 100K give the same tables. Ratings are streamed into Parquet block by block: 20 million of them took
+0.45 GB of memory, 4 million 0.36 GB.
 """
 
 import io
