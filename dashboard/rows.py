@@ -186,7 +186,7 @@ def trending(seen: Viewing) -> pd.DataFrame:
     chosen = titles[(titles["recent"] >= 3) & (surprise > 0)]
     order = surprise[chosen.index].sort_values(ascending=False, kind="stable").index
     recent = titles.loc[order, "recent"]
-    return cards(order, note=[f"{int(n):,} times in the last {RECENT_DAYS} days" for n in recent])
+    return cards(order, note=[f"{count(n, seen.noun)} in the last {RECENT_DAYS} days" for n in recent])
 
 
 def popular(seen: Viewing) -> pd.DataFrame:

@@ -172,7 +172,8 @@ def test_a_killed_road_takes_its_step_with_it(marquee_home: Path, tmp_path: Path
     code = (
         "import signal, sys; from dashboard import prepare, road\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
-        f"prepare.take_step(road.Step('dataset', 'x', 'todo', '', (sys.executable, '-c', {beat!r})), '', prepare.Clock(), [])"
+        f"step = road.Step('dataset', 'x', 'todo', '', (sys.executable, '-c', {beat!r}))\n"
+        "prepare.take_step(step, '', prepare.Clock(), [])"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     while not alive.exists():

@@ -76,7 +76,7 @@ def test_trending_prefers_the_unusual_to_the_always_popular() -> None:
     early += [(f"m{i}", "fading", 100 + i, None) for i in range(30)]
     trend = rows.trending(rows.viewing(events(*always, *sudden, *early), AS_OF))
     assert trend["item_id"].iloc[0] == "sudden"
-    assert "12 times in the last 28 days" in trend["note"].iloc[0]
+    assert "12 ratings in the last 28 days" in trend["note"].iloc[0]
     assert "fading" not in trend["item_id"].tolist()
 
 

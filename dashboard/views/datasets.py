@@ -91,9 +91,8 @@ def show_dataset(data: Dataset) -> None:
                         ("Licence", source.licence),
                     )
                 ]
+                + [("Note", note) for note in data.notes]
             )
-        for note in data.notes:
-            page.notice("none", note)
         rejects = data.folder / "rejects.csv"
         with st.container(horizontal=True):
             if st.button("Check this dataset", key=f"validate-{data.name}", icon=":material/rule:"):
