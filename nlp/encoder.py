@@ -177,7 +177,9 @@ def attention(encoder: nn.Module, mask: Tensor) -> Tensor:
 class _HiddenStates(nn.Module):
     """Stands where the embeddings were and lets given hidden states through."""
 
-    def forward(self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, **_: Any) -> Tensor | None:
+    def forward(
+        self, input_ids: Tensor | None = None, inputs_embeds: Tensor | None = None, *_: Any, **__: Any
+    ) -> Tensor | None:
         return inputs_embeds
 
 

@@ -4,6 +4,7 @@ A text of any length is read whole: its overlapping windows (nlp/tokens.py) are 
 training. Windows of many texts are sorted by length before they become batches, and the results put back in order.
 """
 
+import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -56,11 +57,10 @@ class SentimentScorer:
             device = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"  # type: ignore[union-attr]
         try:
             module = SentimentModule.load_from_checkpoint(run / "model.ckpt", map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, KeyError, EOFError) as failure:
-            reason = str(failure).strip().splitlines()[0][:200]
+        except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as failure:
             raise UserError(
-                f"{run / 'model.ckpt'} cannot be loaded ({reason}): train again or promote another run."
-            ) from None
+                f"{run / 'model.ckpt'} cannot be loaded ({type(failure).__name__}): train again or promote another run."
+            ) from failure
         tokenizer = encoders.load_tokenizer(str(run / encoders.FOLDER), str(run / encoders.FOLDER))
         return cls(module.to(device), tokenizer, run.name)
 

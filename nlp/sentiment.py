@@ -220,7 +220,7 @@ class SentimentModule(pl.LightningModule):
         return [{"params": p, "lr": rate, "weight_decay": decay} for (rate, decay), p in groups.items()]
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(self.parameter_groups(), fused=True)
+        optimizer = torch.optim.AdamW(self.parameter_groups())
         total = max(1, int(self.trainer.estimated_stepping_batches))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: rate_at(step, total, self.hparams["warmup"], self.hparams["schedule"])

@@ -42,7 +42,9 @@ def test_the_same_seed_gives_the_same_sides_and_another_does_not() -> None:
 
 def test_imdb_neighbours_stay_together_in_whatever_order_the_file_lists_them() -> None:
     n = 5000
-    reviews = table([f"text {i}" for i in range(n)], label=labels(n), source="imdb-train").sample(frac=1, random_state=0)
+    reviews = table([f"text {i}" for i in range(n)], label=labels(n), source="imdb-train").sample(
+        frac=1, random_state=0
+    )
     frame = split_reviews(reviews, 3).frame.sort_values("review_id")
     side = frame["side"].to_numpy()
     assert (side[1:] != side[:-1]).sum() <= n / 50

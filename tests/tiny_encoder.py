@@ -41,3 +41,25 @@ def write_tiny_encoder(folder: Path, max_positions: int = 64) -> Path:
     )
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+def train_tiny(config: str, encoder: Path, dataset: str = "small", *overrides: str) -> int:
+    """Fit a configuration of the package on `dataset`, with the tiny encoder, on a CPU; returns the exit code."""
+    from nlp.__main__ import main
+
+    return main(
+        [
+            *("fit", "--config", f"nlp/configs/{config}.yaml", "--data.dataset", dataset),
+            *("--data.encoder", str(encoder), "--data.max_tokens", "32", "--data.num_workers", "0"),
+            *("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"),
+            *("--trainer.enable_model_summary", "false", "--model.freeze_layers", "1"),
+            *overrides,
+        ]
+    )
+
+
+# Enough for random weights to learn the planted words.
+LEARN = (
+    *("--trainer.max_epochs", "15", "--model.freeze_layers", "0", "--model.learning_rate", "3e-3"),
+    *("--model.head_learning_rate", "1e-2"),
+)
