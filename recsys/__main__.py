@@ -1,0 +1,22 @@
+"""`python -m recsys fit|validate|test|predict|evaluate|promote`: the recommender's command.
+
+python -m recsys fit --config recsys/configs/quick.yaml --data.dataset demo
+python -m recsys evaluate --data.dataset demo --protocol temporal
+"""
+
+import sys
+from collections.abc import Sequence
+
+from data import training
+from recsys.evaluate import LINKS, evaluate, measure
+
+PACKAGE = training.Package(name="recsys", models=("recommender",), measure=measure, evaluate=evaluate, links=LINKS)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one subcommand and return its exit code; callable in-process from a test."""
+    return training.main(PACKAGE, args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,239 @@
+"""Tables to batches: positives for training, members with their targets for ranking.
+
+A batch is a dict of tensors; whoever uses one finds the shapes here.
+
+    train            user (b,) int64, item (b,) int64, weight (b,) float32: one positive each
+    val, test        user (b,) int64
+                     seen_row, seen_item (pairs,) int64: titles to leave out of the ranking, as rows of `user`
+                     target_row, target_item (targets,) int64: the titles to be ranked high
+    predict          user, seen_row, seen_item
+
+Batches are cut from tensors as a whole: there is no Python per example, so no workers are needed.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from data import splits
+from data.dataset import Dataset, open_dataset
+from data.errors import UserError
+from recsys.interactions import Histories, Vocabulary, histories_of, positive_events
+from recsys.ranking import Ranking
+
+Batch = dict[str, Tensor]
+Protocol = Literal["leave-one-out", "temporal"]
+
+
+class Batches(IterableDataset[Batch]):
+    """Calls `batch_of` with the rows of each batch; over all processes each row comes once in an epoch.
+
+    Every process gets equally many batches, or a distributed step would wait for ever: the rows are cut into
+    (steps x processes) parts of nearly equal size. With fewer rows than processes rows repeat.
+
+    Args:
+        n_rows: how many rows there are.
+        batch_size: rows of a batch in one process, at most.
+        batch_of: rows (b,) to a batch.
+        seed: shuffle by this seed and the epoch; None keeps the order.
+        epoch: tells the epoch, so that a resumed training goes on with its own order.
+    """
+
+    def __init__(
+        self,
+        n_rows: int,
+        batch_size: int,
+        batch_of: Callable[[Tensor], Batch],
+        seed: int | None = None,
+        epoch: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.n_rows, self.batch_size, self.batch_of, self.seed, self.epoch = n_rows, batch_size, batch_of, seed, epoch
+
+    def __len__(self) -> int:
+        return -(-self.n_rows // (self.batch_size * _processes()[1]))
+
+    def __iter__(self) -> Iterator[Batch]:
+        rank, processes = _processes()
+        if self.seed is None:
+            rows = torch.arange(self.n_rows)
+        else:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch())
+            rows = torch.randperm(self.n_rows, generator=generator)
+        if 0 < self.n_rows < processes:
+            rows = rows.repeat(processes)[:processes]
+        parts = rows.tensor_split(max(1, len(self)) * processes)
+        for part in parts[rank::processes]:
+            if len(part):
+                yield self.batch_of(part)
+
+
+def _processes() -> tuple[int, int]:
+    """This process's number and how many there are."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+class RecommenderData(pl.LightningDataModule):
+    """A dataset's positive events, split, as batches of integers.
+
+    Args:
+        dataset: name of the dataset.
+        protocol: how train, validation and test are cut: each member's last two titles, or two cuts in time.
+        batch_size: positives of a training step (in each process).
+        eval_batch_size: members ranked at once.
+        half_life: after how many later titles of the same member a positive weighs half in the loss; 0: all alike.
+        weight_floor: the least weight of a positive, as a share of the latest one's, when `half_life` is set.
+        seed: of the shuffling and of ties in time.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "demo",
+        protocol: Protocol = "leave-one-out",
+        batch_size: int = 4096,
+        eval_batch_size: int = 512,
+        half_life: float = 0.0,
+        weight_floor: float = 0.1,
+        seed: int = 42,
+    ) -> None:
+        super().__init__()
+        self.dataset, self.protocol, self.seed = dataset, protocol, seed
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.half_life, self.weight_floor = half_life, weight_floor
+        self.fit_on: Literal["train", "everything"] = "train"
+        self._loaded = False
+
+    @property
+    def n_users(self) -> int:
+        self.load()
+        return len(self.vocabulary.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        self.load()
+        return len(self.vocabulary.item_ids)
+
+    def load(self) -> None:
+        """Read and split the dataset, once.
+
+        Raises:
+            UserError: there is no dataset, or too little in it to train and to measure.
+        """
+        if self._loaded:
+            return
+        dataset = open_dataset(self.dataset)
+        events = positive_events(dataset, self.seed)
+        self.vocabulary = Vocabulary.of(dataset, events)
+        split = splits.leave_one_out if self.protocol == "leave-one-out" else splits.temporal
+        train, validation, test = split(events, self.seed)
+        self.everything, self.train = histories_of(self.vocabulary, events), histories_of(self.vocabulary, train)
+        self.validation, self.test = histories_of(self.vocabulary, validation), histories_of(self.vocabulary, test)
+        self.before_test = histories_of(self.vocabulary, splits.order_events(pd.concat([train, validation]), self.seed))
+        _check(dataset, self)
+        self._loaded = True
+
+    def setup(self, stage: str) -> None:
+        self.load()
+
+    @property
+    def fitted(self) -> Histories:
+        """What the model learns from."""
+        return self.everything if self.fit_on == "everything" else self.train
+
+    @property
+    def known(self) -> np.ndarray:
+        """Members that training has seen: the others have no embedding worth the name. Shape: (n_users,) bool."""
+        return self.train.lengths > 0
+
+    def ranking(self, split: Literal["validation", "test"]) -> Ranking:
+        """The members that the model can be measured on. For `test` the validation titles are history."""
+        if split == "validation":
+            return Ranking.of(self.train, self.validation, self.known)
+        return Ranking.of(self.before_test, self.test, self.known)
+
+    def wanted_keys(self) -> Tensor:
+        """Sorted user * n_items + item of every positive that is learned from: what a negative must not be."""
+        keys = self.fitted.users * self.n_items + self.fitted.items
+        return torch.from_numpy(np.sort(keys))
+
+    def weights(self) -> np.ndarray:
+        """The positives' weights in the loss, 1 on average. Shape: (n_events,)."""
+        if not self.half_life:
+            return np.ones(len(self.fitted.items), np.float32)
+        fading = self.weight_floor + (1 - self.weight_floor) * 0.5 ** (self.fitted.age / self.half_life)
+        return (fading / fading.mean()).astype(np.float32)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        users, items = torch.from_numpy(self.fitted.users), torch.from_numpy(self.fitted.items)
+        weights = torch.from_numpy(self.weights())
+
+        def batch_of(rows: Tensor) -> Batch:
+            return {"user": users[rows], "item": items[rows], "weight": weights[rows]}
+
+        def epoch() -> int:
+            return self.trainer.current_epoch if self.trainer is not None else 0
+
+        return _loader(Batches(len(items), self.batch_size, batch_of, self.seed, epoch))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._ranking_loader(self.ranking("validation"))
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._ranking_loader(self.ranking("test"))
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        everyone = np.arange(self.n_users)
+        nothing = Histories.of(*(np.zeros(0, np.int64),) * 3, self.n_users, self.n_items)
+        return self._ranking_loader(Ranking(everyone, self.everything, nothing))
+
+    def _ranking_loader(self, ranking: Ranking) -> DataLoader[Batch]:
+        return _loader(Batches(len(ranking.users), self.eval_batch_size, lambda rows: ranking_batch(ranking, rows)))
+
+    def save(self, run: Path) -> None:
+        """Write the vocabulary, in model order, into the run's folder."""
+        self.vocabulary.save(run, self.everything.popularity)
+
+
+def ranking_batch(ranking: Ranking, rows: Tensor) -> Batch:
+    """The batch of the members at `rows` of `ranking`."""
+    at = rows.numpy()
+    seen, targets = ranking.seen.take(at), ranking.targets.take(at)
+    return {
+        "user": torch.from_numpy(ranking.users[at]),
+        "seen_row": torch.from_numpy(seen.users),
+        "seen_item": torch.from_numpy(seen.items),
+        "target_row": torch.from_numpy(targets.users),
+        "target_item": torch.from_numpy(targets.items),
+    }
+
+
+def _loader(batches: Batches) -> DataLoader[Batch]:
+    # It warns of lengths that workers would get wrong: there are none.
+    warnings.filterwarnings("ignore", ".*IterableDataset` has `__len__` defined.*")
+    return DataLoader(batches, batch_size=None)
+
+
+def _check(dataset: Dataset, data: RecommenderData) -> None:
+    if len(data.vocabulary.item_ids) < 2:
+        raise UserError(
+            f"Dataset '{dataset.name}' has one title only, so there is nothing to choose from: import more."
+        )
+    splits_to_measure: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+    for split in splits_to_measure:
+        if len(data.ranking(split).users) == 0:
+            need = (
+                "no member with three or more titles, so none can be held out and predicted from the rest"
+                if data.protocol == "leave-one-out"
+                else f"no member with titles both before and after the cut for {split}"
+            )
+            raise UserError(f"Dataset '{dataset.name}' has {need}: import more interactions.")
