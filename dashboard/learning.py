@@ -10,6 +10,8 @@ import pandas as pd
 _PREFIX = re.compile(r"^(train|training|val|valid|validation)[_/ ]+(.+?)(_epoch)?$")
 
 
+# What reports count beside their metrics.
+COUNTS = ("reviews", "members", "users", "cases", "rows", "series", "origins", "n")
 _SHORT = {
     "ndcg": "NDCG",
     "hr": "HR",
@@ -43,8 +45,9 @@ def metric_label(name: str) -> str:
 
 
 def metric_names(methods: Mapping[str, Mapping[str, float | None]]) -> list[str]:
-    """Names of the metrics that any method has, in the order of their first appearance."""
-    return list(dict.fromkeys(name for row in methods.values() for name, value in row.items() if value is not None))
+    """Names of the metrics that any method has, in the order of their first appearance; counts of cases are none."""
+    names = dict.fromkeys(name for row in methods.values() for name, value in row.items() if value is not None)
+    return [name for name in names if name not in COUNTS]
 
 
 def verdict(report: Mapping[str, Any]) -> str:

@@ -21,17 +21,17 @@ def mood_words(label: str | None, p_positive: float) -> str:
     if p_positive != p_positive:
         return words
     if label == "positive":
-        return f"{words} ({_percent(p_positive)} %)"
+        return f"{words} ({percent(p_positive)} %)"
     if label == "negative":
-        return f"{words} ({_percent(1 - p_positive)} %)"
-    return f"{words} ({_percent(p_positive)} % positive)"
+        return f"{words} ({percent(1 - p_positive)} %)"
+    return f"{words} ({percent(p_positive)} % positive)"
 
 
 def mood_kind(label: str | None) -> str:
     return MOODS.get(label or "", ("none", ""))[0]
 
 
-def _percent(share: float) -> int:
+def percent(share: float) -> int:
     """Whole per cent that never claims certainty: between 1 and 99."""
     return min(99, max(1, round(100 * share)))
 

@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import onboarding, page, store
-from dashboard.moods import MOODS, mood_kind, mood_words
+from dashboard.moods import MOODS, mood_kind, mood_words, percent
 from data.dataset import Dataset
 from data.schema import SOURCE, TEXT
 
@@ -89,16 +89,16 @@ def _show_result(result: Any, source: str, data: Dataset) -> None:
     kind, words = MOODS.get(label, ("none", label))
     colour = {"good": "#30A46C", "warn": "#F5A524", "bad": "#E5484D"}.get(kind, "#8B9098")
     foreign = "" if source == data.name else f" The model was trained on dataset '{source}'."
+    positive, certainty = percent(p_positive), mood_words(label, p_positive).removeprefix(words)
     st.html(
-        '<div class="mq-card"><p class="mq-label">Sentiment</p>'
-        f'<p class="mq-number">{html.escape(words)}</p>'
-        f'<p class="mq-compare">{html.escape(mood_words(label, p_positive))}: '
-        f"the model gives {100 * p_positive:.0f} % to positive and {100 - 100 * p_positive:.0f} % to negative."
-        f"{html.escape(foreign)}</p>"
-        f'<div class="mq-track" style="margin-top:14px" role="img" aria-label="Positive {100 * p_positive:.0f} %">'
-        f'<div class="mq-fill" style="width:{100 * p_positive:.1f}%;background:{colour}"></div></div>'
+        '<div class="mq-card" role="status"><p class="mq-label">Sentiment</p>'
+        f'<p class="mq-number">{html.escape(words)} <small>{html.escape(certainty)}</small></p>'
+        f'<div class="mq-track" style="margin-top:14px" role="img" aria-label="Positive {positive} %">'
+        f'<div class="mq-fill" style="width:{positive}%;background:{colour}"></div></div>'
         '<p class="mq-compare mq-muted" style="display:flex;justify-content:space-between">'
-        "<span>negative</span><span>positive</span></p></div>"
+        "<span>negative</span><span>positive</span></p>"
+        f'<p class="mq-compare">The model gives {positive} % to positive and {100 - positive} % to negative.'
+        f"{html.escape(foreign)}</p></div>"
     )
 
 
