@@ -2,9 +2,10 @@
 
 A row is a heading and cards: `item_id`, `match` (0 to 1 or NaN), `note` (a few words) and `reason_item_id` (or None).
 
-Match. A recommender's score has no unit, so the badge tells what can be checked: the share of the titles the member
-has not seen that the model ranks below this one. Rank 1 of 1,601 unseen titles is a match of 1 - 1/1601, shown as 99 %
-(never 100 %). Titles outside the member's scored list have no badge.
+Match. Scores between 0 and 1 are the recommender's own probability that the member picks the title rather than one
+drawn at random, and the badge shows them as they are. Any other score has no unit; the badge then tells what can be
+checked, the share of the titles the member has not seen that the model ranks below this one: rank 1 of 1,601 unseen
+titles is a match of 1 - 1/1601. Shown is 1 to 99 %, never certainty. Titles outside the scored list have no badge.
 """
 
 from collections.abc import Iterable, Sequence
@@ -164,12 +165,27 @@ def match_percent(match: float | None) -> int | None:
     return None if match is None or match != match else int(np.clip(np.floor(match * 100), 1, 99))
 
 
-def scored(recommendations: pd.DataFrame, unseen: int, seen: pd.Index | None = None) -> pd.DataFrame:
-    """A member's rows of the recommendations table as cards, best first, with their match among `unseen` titles."""
+def are_probabilities(recommendations: pd.DataFrame) -> bool:
+    """Whether a recommendations table's scores can be shown as probabilities: all lie between 0 and 1."""
+    return len(recommendations) > 0 and bool(recommendations["score"].between(0, 1).all())
+
+
+def scored(
+    recommendations: pd.DataFrame, unseen: int, seen: pd.Index | None = None, *, probabilities: bool = False
+) -> pd.DataFrame:
+    """A member's rows of the recommendations table as cards, best first, with their match.
+
+    Args:
+        unseen: how many titles the member has not seen, for a match by rank.
+        seen: titles to leave out.
+        probabilities: whether the whole table's scores are (see `are_probabilities`).
+    """
     ordered = recommendations.sort_values("rank")
     if seen is not None:
         ordered = ordered[~ordered["item_id"].isin(seen)]
-    picks = cards(ordered["item_id"], match=1 - ordered["rank"].to_numpy(dtype=float) / max(unseen, len(ordered), 1))
+    rank = ordered["rank"].to_numpy(dtype=float)
+    match = ordered["score"].to_numpy(dtype=float) if probabilities else 1 - rank / max(unseen, len(ordered), 1)
+    picks = cards(ordered["item_id"], match=match)
     reasons = ordered["reason_item_id"].astype(object)
     picks["reason_item_id"] = reasons.where(reasons.notna(), None).to_numpy()
     return picks
@@ -310,6 +326,8 @@ def home_rows(
     catalogue: pd.DataFrame,
     recommendations: pd.DataFrame,
     similar: pd.DataFrame | None = None,
+    *,
+    probabilities: bool = False,
 ) -> tuple[pd.DataFrame, list[Row]]:
     """The billboard's card (none or one row) and the rows of a member's home page, no title twice.
 
@@ -317,10 +335,11 @@ def home_rows(
         catalogue: index item_id, columns shown_title and genres.
         recommendations: the member's rows of the recommendations table; may be empty.
         similar: `item_id`, `score` of titles like the member's latest favourite; None to count who saw both.
+        probabilities: whether the whole table's scores are (see `are_probabilities`).
     """
     known, genres = seen.seen(user_id), catalogue[GENRES]
     unseen = int((~catalogue.index.isin(known)).sum())
-    picks = scored(recommendations, unseen, known)
+    picks = scored(recommendations, unseen, known, probabilities=probabilities)
     picks = picks[picks["item_id"].isin(catalogue.index)].reset_index(drop=True)
     badge = picks.set_index("item_id")[["match", "reason_item_id"]]
 

@@ -70,6 +70,18 @@ def _read_scores(path: str, table: str, age: tuple[int, int]) -> pd.DataFrame:
     return read_parquet(Path(path), SCORES[table].names)
 
 
+def scores_are_probabilities(name: str) -> bool:
+    """Whether the recommendations of a dataset carry probabilities (see dashboard/rows.py)."""
+    path = home.scores(name) / "recommendations.parquet"
+    age = _age(path)
+    return age is not None and _are_probabilities(str(path), age)
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _are_probabilities(path: str, age: tuple[int, int]) -> bool:
+    return rows.are_probabilities(_read_scores(path, "recommendations", age))
+
+
 def scored_at(name: str, table: str) -> float | None:
     """When the score table was written, in seconds since 1970."""
     age = _age(home.scores(name) / f"{table}.parquet")

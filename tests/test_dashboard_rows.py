@@ -69,6 +69,14 @@ def test_match_is_the_share_of_unseen_titles_ranked_below() -> None:
     assert [rows.match_percent(m) for m in (1.0, 0.995, 0.5, 0.0, None, float("nan"))] == [99, 99, 50, 1, None, None]
 
 
+def test_a_score_that_is_a_probability_is_shown_as_it_is() -> None:
+    table = picks("x", "y").assign(score=[0.83, 0.4])
+    assert rows.are_probabilities(table)
+    assert rows.scored(table, unseen=200, probabilities=True)["match"].tolist() == [0.83, 0.4]
+    assert not rows.are_probabilities(table.assign(score=[1.2, 0.4]))
+    assert not rows.are_probabilities(table.head(0))
+
+
 def test_trending_prefers_the_unusual_to_the_always_popular() -> None:
     always = [(f"m{i}", "always", ago, None) for i, ago in enumerate(range(1, 360, 4))]
     sudden = [(f"m{i}", "sudden", 2 + i % 9, None) for i in range(12)]

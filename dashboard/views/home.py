@@ -29,7 +29,8 @@ def home_page(
     scored = store.scores(_data.name, "recommendations")
     empty = pd.DataFrame(columns=SCORES["recommendations"].names)
     mine = empty if scored is None else scored[scored["user_id"] == member]
-    return rows.home_rows(member, seen, store.catalogue(_data), mine, similar)
+    probabilities = store.scores_are_probabilities(_data.name)
+    return rows.home_rows(member, seen, store.catalogue(_data), mine, similar, probabilities=probabilities)
 
 
 def search(data: Dataset, member: str | None) -> None:
@@ -90,9 +91,14 @@ def render() -> None:
             page.notice(
                 "none", "This member came after the last scoring: rows show what is popular until the next one."
             )
+        badge = (
+            "the recommender's own probability that this member picks the title rather than one drawn at random"
+            if store.scores_are_probabilities(data.name)
+            else "the share of the titles this member has not seen that the recommender ranks below it"
+        )
         st.caption(
-            "The per cent on a card is the share of the titles this member has not seen that the recommender ranks "
-            f"below it. Recent means the {rows.RECENT_DAYS} days before {page.when(seen.as_of)}, where the data end."
+            f"The per cent on a card is {badge}. Recent means the {rows.RECENT_DAYS} days before "
+            f"{page.when(seen.as_of)}, where the data end."
         )
 
 

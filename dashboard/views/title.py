@@ -53,7 +53,8 @@ def _head(data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFra
         mine = scored[(scored["user_id"] == member) & (scored["item_id"] == item_id)]
         if len(mine):
             unseen = int((~catalogue.index.isin(seen.seen(member))).sum())
-            card = rows.scored(mine, unseen).iloc[0]
+            probabilities = store.scores_are_probabilities(data.name)
+            card = rows.scored(mine, unseen, probabilities=probabilities).iloc[0]
             percent, reason = rows.match_percent(card["match"]), shelf.reason_text(card["reason_item_id"], catalogue)
     known = seen is not None and item_id in seen.titles.index
     facts: Any = seen.titles.loc[item_id] if seen is not None and known else None
