@@ -4,9 +4,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from data import runs
 from data.dataset import open_dataset
 from data.errors import UserError
+from data.schema import USER_ID
 
 
 def one_sentence(package: str, models: Sequence[str], message: str) -> str:
@@ -86,3 +89,29 @@ def run_of(checkpoint: Path) -> Path:
     """The run folder that a checkpoint file lies in."""
     folder = checkpoint.absolute().parent
     return folder.parent if folder.name == "checkpoints" else folder
+
+
+def users_named(users: str) -> list[str]:
+    """The ids that `--users` names, without repeats: a file (one id in each line, or CSV with user_id) or a list.
+
+    Raises:
+        UserError: the file is missing, is no text or holds no id.
+    """
+    path = Path(users)
+    if path.is_file():
+        try:
+            lines = path.read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise UserError(f"--users {users} is not a text file: give one user id in each line.") from None
+        if lines and USER_ID in (header := [name.strip().strip('"') for name in lines[0].split(",")]):
+            frame = pd.read_csv(path, dtype=str, usecols=[header.index(USER_ID)], keep_default_na=False)
+            lines = frame.iloc[:, 0].tolist()
+        ids = [line.strip() for line in lines]
+    elif "/" in users or path.suffix in (".csv", ".txt"):
+        raise UserError(f"--users {users} does not exist: give a file, ids with commas between them, or 'all'.")
+    else:
+        ids = [part.strip() for part in users.split(",")]
+    ids = list(dict.fromkeys(i for i in ids if i))
+    if not ids:
+        raise UserError(f"--users {users} names nobody: give a file, ids with commas between them, or 'all'.")
+    return ids

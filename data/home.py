@@ -1,12 +1,12 @@
 """Where everything lives: the folders under `MARQUEE_HOME` (default `./artifacts`).
 
-    raw/                                downloads, as they came
-    tables/<dataset>/                   Parquet tables and dataset.json
-    runs/<dataset>/<model>/<run id>/    one training: checkpoints, config, report.json, curves
-    runs/<dataset>/<model>/current      a file that names the run in use
-    evaluations/<dataset>/<model>/      results of `evaluate`, by protocol
-    scores/<dataset>/                   what score.py writes
-    jobs/                               state, log, cancel flag and lock of each background job
+raw/                                downloads, as they came
+tables/<dataset>/                   Parquet tables and dataset.json
+runs/<dataset>/<model>/<run id>/    one training: checkpoints, config, report.json, curves
+runs/<dataset>/<model>/current      a file that names the run in use
+evaluations/<dataset>/<model>/      results of `evaluate`, by protocol
+scores/<dataset>/                   what score.py writes
+jobs/                               state, log, cancel flag and lock of each background job
 """
 
 import os

@@ -109,6 +109,8 @@ def print_metrics(metrics: Metrics, title: str, best: Mapping[str, str] | None =
 def _number(value: float | None) -> str:
     if value is None:
         return "–"
+    if isinstance(value, int):
+        return f"{value:,}"
     if float(value).is_integer() and abs(value) >= 10:
         return f"{value:,.0f}"
     return f"{value:.3f}" if abs(value) >= 0.1 or value == 0 else f"{value:.4f}"

@@ -9,13 +9,10 @@ A LightningModule that is trained here has `model_name`, `monitor` and `monitor_
 LightningDataModule has `dataset`, `fit_on` ("train" or "everything") and `save(run)`.
 """
 
-import copy
-import logging
 import os
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +23,7 @@ import torch
 from jsonargparse import ArgumentError
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
@@ -35,6 +32,8 @@ from data.arguments import one_sentence, run_of, with_defaults
 from data.atomic import atomic_file, write_json, write_text
 from data.dataset import open_dataset
 from data.errors import UserError
+from data.quiet import quiet_lightning
+from data.refit import prepare_refit
 
 Measure = Callable[[pl.LightningModule, pl.LightningDataModule, Path], dict[str, Any]]
 
@@ -57,6 +56,7 @@ def main(package: Package, args: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(package: Package, argv: list[str]) -> None:
+    quiet_lightning()
     if argv[:1] == ["evaluate"]:
         package.evaluate(argv[1:])
     elif argv[:1] == ["promote"]:
@@ -74,23 +74,6 @@ def _promote(package: Package, argv: list[str]) -> None:
 
 
 def _lightning(package: Package, argv: list[str]) -> None:
-    for warning in (
-        ".*does not have many workers.*",
-        ".*LightningCLI's args parameter.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*Experiment logs directory .* exists and is not empty.*",
-        ".*smaller than the logging interval.*",
-        ".*LeafSpec.*",
-    ):
-        warnings.filterwarnings("ignore", warning)
-    # Lightning's remarks on devices and tips say nothing that our own first lines do not.
-    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
-    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric.utilities.seed").setLevel(logging.WARNING)
-    logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)
-    if torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")
 
     def links(parser: LightningArgumentParser) -> None:
         parser.add_argument("--refit", type=bool, default=True, help="Refit on everything once epochs are chosen.")
@@ -110,6 +93,7 @@ def _lightning(package: Package, argv: list[str]) -> None:
             seed_everything_default=42,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            trainer_defaults={"enable_model_summary": False},
             parser_kwargs=raw | dict.fromkeys(LightningCLI.subcommands(), raw),
         )
     except ArgumentError as mistake:
@@ -218,7 +202,11 @@ class _MarqueeCLI(LightningCLI):
 
     def _fit(self, model: pl.LightningModule, datamodule: Any) -> None:
         trainer, started = self.trainer, time.perf_counter()
-        self._say(f"{type(model).__name__} on dataset '{self.dataset.name}', {_device(trainer)}, run {self.run}")
+        parameters = sum(p.numel() for p in model.parameters())
+        self._say(
+            f"{type(model).__name__} ({parameters:,} parameters) on dataset '{self.dataset.name}', "
+            f"{_device(trainer)}, run {self.run}"
+        )
         self._save_config()
         self._train(trainer, model, datamodule, ckpt_path=self.resumed_from)
         fitted = time.perf_counter()
@@ -274,28 +262,16 @@ class _MarqueeCLI(LightningCLI):
 
     def _refit(self, fitted: Any, datamodule: Any, epochs: int) -> None:
         self._say(f"Refitting on everything for {epochs} epochs ...")
-        pl.seed_everything(self.config.fit.seed_everything, workers=True)
-        datamodule.fit_on = "everything"
-        model = type(fitted)(**fitted.hparams)
-        config = {**self._get(self.config_init, "trainer")}
-        kept: list[Callback] = [
-            callback
-            for callback in (config.get("callbacks") or [])
-            if not isinstance(callback, (EarlyStopping, ModelCheckpoint))
-        ]
-        config |= {
-            "callbacks": copy.deepcopy(kept),
-            "logger": CSVLogger(self.run, name="logs/refit", version=""),
-            "default_root_dir": str(self.run),
-            "max_epochs": max(1, epochs),
-            "limit_val_batches": 0,
-            "num_sanity_val_steps": 0,
-            "enable_checkpointing": False,
-            "enable_model_summary": False,
-        }
-        trainer = self.trainer_class(**config)
-        if hasattr(model, "warm_start") and self.run.joinpath("best.ckpt").is_file():
-            model.warm_start(type(fitted).load_from_checkpoint(self.run / "best.ckpt", map_location="cpu"))
+        model, trainer = prepare_refit(
+            fitted,
+            self.run / "best.ckpt",
+            datamodule,
+            self._get(self.config_init, "trainer"),
+            epochs,
+            self.config.fit.seed_everything,
+            logger=CSVLogger(self.run, name="logs/refit", version=""),
+            default_root_dir=str(self.run),
+        )
         self._train(trainer, model, datamodule, ckpt_path=None)
         temporary = self.run / ".model.ckpt.tmp"
         trainer.save_checkpoint(temporary, weights_only=True)

@@ -23,17 +23,43 @@ def fit_temperature(logits: np.ndarray, positive: np.ndarray) -> float:
     >>> round(fit_temperature(np.array([4.0] * 100 + [-4.0] * 100), np.array([True] * 75 + [False] * 125)), 1)
     2.1
     """
-    n = int(positive.sum())
-    if n in (0, len(positive)):
+    if int(positive.sum()) in (0, len(positive)):
         return 1.0
-    target = np.where(positive, (n + 1) / (n + 2), 1 / (len(positive) - n + 2))
-
-    def loss(log_t: float) -> float:
-        z = logits / np.exp(log_t)
-        return float((np.logaddexp(0, z) - target * z).mean())
-
-    best = minimize_scalar(loss, bounds=(np.log(0.1), np.log(10.0)), method="bounded")
+    best = minimize_scalar(
+        lambda log_t: mean_loss(logits / np.exp(log_t), positive), bounds=(np.log(0.1), np.log(10.0)), method="bounded"
+    )
     return float(np.exp(best.x))
+
+
+def fit_mix(encoder: np.ndarray, bag: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
+    """The mix in [0, 5] and the temperature in [0.1, 10] with the lowest mean cross-entropy of
+    sigmoid((encoder + mix * bag) / temperature), labels softened as in `fit_temperature`.
+
+    (0, 1) without both labels. A bag that says nothing gets no weight:
+
+    >>> logits, positive = np.array([4.0] * 100 + [-4.0] * 100), np.array([True] * 75 + [False] * 125)
+    >>> mix, temperature = fit_mix(logits, np.zeros(200), positive)
+    >>> round(temperature, 1)
+    2.1
+    """
+    if int(positive.sum()) in (0, len(positive)):
+        return 0.0, 1.0
+
+    def best_temperature(mix: float) -> tuple[float, float]:
+        z = encoder + mix * bag
+        temperature = fit_temperature(z, positive)
+        return mean_loss(z / temperature, positive), temperature
+
+    found = minimize_scalar(lambda mix: best_temperature(mix)[0], bounds=(0.0, 5.0), method="bounded")
+    mix = min((0.0, float(found.x)), key=lambda m: best_temperature(m)[0])
+    return mix, best_temperature(mix)[1]
+
+
+def mean_loss(z: np.ndarray, positive: np.ndarray) -> float:
+    """Mean cross-entropy of sigmoid(z) with labels softened as in Platt (1999)."""
+    n = int(positive.sum())
+    target = np.where(positive, (n + 1) / (n + 2), 1 / (len(positive) - n + 2))
+    return float((np.logaddexp(0, z) - target * z).mean())
 
 
 def neutral_band(p: np.ndarray, positive: np.ndarray) -> float:

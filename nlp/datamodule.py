@@ -11,6 +11,7 @@ A batch holds whole reviews: all windows of a review are in it, and their output
     windows    (R,) float         how many windows a review has
     label      (R,) float         1 positive, 0 negative
     review_id  list of R strings
+    ngram, ngram_review  (n-grams,) int64  hashed n-grams of the whole reviews (nlp/ngrams.py); not in training
 """
 
 import json
@@ -29,13 +30,12 @@ from data.errors import UserError
 from data.schema import REVIEW_ID, SOURCE, TEXT
 from nlp import encoder as encoders
 from nlp.frozen import FrozenStates, Lower
+from nlp.ngrams import ngrams_of
 from nlp.splits import SIDES, split_reviews
 from nlp.tokens import Frame, Tokens, Windows, batches_by_length, cut, frame_of, pad, tokenise
 
 CHARACTERS_PER_TOKEN = 4.2  # English reviews with a BERT vocabulary
 FIRST_SHARE = 0.8
-_BUCKET_BATCHES = 50  # a shuffled stretch of this many batches is sorted by length
-
 _BUCKET_BATCHES = 50  # a shuffled stretch of this many batches is sorted by length
 
 
@@ -54,6 +54,7 @@ class ReviewData(pl.LightningDataModule):
         max_eval_tokens: the same for validation and test, each.
         word_dropout: augmentation: share of tokens left out of a training text, anew in each epoch.
         token_masking: augmentation: share of tokens replaced by the tokenizer's mask, anew in each epoch.
+        ngram_buckets: buckets of the module's bag of n-grams (it gets the same number); 0: there is none.
         warm_refit: refit from the fitted weights, on the held-out reviews and as many of the others, instead of
             starting afresh on everything.
         num_workers: processes that make batches.
@@ -72,6 +73,7 @@ class ReviewData(pl.LightningDataModule):
         max_eval_tokens: int | None = None,
         word_dropout: float = 0.0,
         token_masking: float = 0.0,
+        ngram_buckets: int = 2**18,
         warm_refit: bool = False,
         num_workers: int = 0,
         seed: int = 42,
@@ -92,6 +94,7 @@ class ReviewData(pl.LightningDataModule):
         self.max_eval_tokens = max_eval_tokens
         self.word_dropout = word_dropout
         self.token_masking = token_masking
+        self.ngram_buckets = ngram_buckets
         self.warm_refit = warm_refit
         self.num_workers = num_workers
         self.seed = seed
@@ -151,6 +154,12 @@ class ReviewData(pl.LightningDataModule):
         # that nothing is forgotten.
         replayed = np.random.default_rng(self.seed).permutation(train)[: len(held_out)]
         return np.concatenate([held_out, replayed])
+
+    def bag_data(self) -> tuple[Tokens, np.ndarray, np.ndarray]:
+        """What the bag of n-grams is fitted on: tokens, positions of the reviews, and whether each is positive."""
+        sides = self.reviews["side"].to_numpy(object)
+        rows = np.flatnonzero(sides == "train") if self.fit_on == "train" else np.arange(len(sides))
+        return self.tokens, rows, self.reviews["positive"].to_numpy(bool)[rows]
 
     def windows(self, side: str) -> Windows:
         return self.some_windows if side == "fit" else self.every_window
@@ -225,6 +234,9 @@ class ReviewBatches(Dataset[dict[str, Any]]):
         batch = window_batch(data.tokens, windows, data.frame, self.states)
         if self.side == "fit" and "input_ids" in batch:
             augment(batch, data.frame, data.word_dropout, data.token_masking)
+        if self.side != "fit" and data.ngram_buckets:
+            review, ngram = ngrams_of(data.tokens, rows, data.ngram_buckets)
+            batch["ngram"], batch["ngram_review"] = torch.from_numpy(ngram), torch.from_numpy(review)
         batch["label"] = self.labels[rows]
         batch["review_id"] = [self.ids[row] for row in rows]
         return batch

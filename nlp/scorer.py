@@ -4,7 +4,6 @@ A text of any length is read whole: its overlapping windows (nlp/tokens.py) are 
 training. Windows of many texts are sorted by length before they become batches, and the results put back in order.
 """
 
-import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from data.atomic import atomic_file
 from data.dataset import Dataset, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
 from data.schema import CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, TEXT
+from data.served import load_served
 from nlp import encoder as encoders
 from nlp.calibration import label_of, probability
 from nlp.datamodule import window_batch
@@ -53,20 +53,13 @@ class SentimentScorer:
         Raises:
             UserError: the run's files are missing or damaged.
         """
-        if device == "auto":
-            device = torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"  # type: ignore[union-attr]
-        try:
-            module = SentimentModule.load_from_checkpoint(run / "model.ckpt", map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as failure:
-            raise UserError(
-                f"{run / 'model.ckpt'} cannot be loaded ({type(failure).__name__}): train again or promote another run."
-            ) from failure
+        module = load_served(SentimentModule, run, device)
         tokenizer = encoders.load_tokenizer(str(run / encoders.FOLDER), str(run / encoders.FOLDER))
-        return cls(module.to(device), tokenizer, run.name)
+        return cls(module, tokenizer, run.name)
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[str], batch_size: int = 64, progress: bool = False) -> np.ndarray:
-        """The mean over its windows of each text's logits, before the temperature. Shape: (texts,)."""
+        """Each text's logit, before the temperature: the mean over its windows and the bag's share. Shape: (texts,)."""
         tokens = tokenise(self.tokenizer, texts)
         windows = cut(tokens.lengths, self.max_tokens - self.frame.size)
         length = windows.length + self.frame.size
@@ -77,7 +70,9 @@ class SentimentScorer:
                 of_window[index] = self._window_logits(window_batch(tokens, chosen, self.frame))
                 bar.update(len(index))
         count = np.bincount(windows.text, minlength=len(texts))
-        return np.bincount(windows.text, of_window, minlength=len(texts)) / np.maximum(count, 1)
+        logits = np.bincount(windows.text, of_window, minlength=len(texts)) / np.maximum(count, 1)
+        bag = self.module.bag
+        return logits if bag is None else logits + float(self.module.mix) * bag.logits(tokens, np.arange(len(texts)))
 
     def _window_logits(self, batch: dict[str, object]) -> np.ndarray:
         mask = batch["mask"]

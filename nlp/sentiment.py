@@ -3,10 +3,12 @@
 Devlin et al., "BERT" (2019), with the mean of the last layer's token states as the text's vector (Reimers and Gurevych,
 "Sentence-BERT", 2019) and one linear unit on it. With windows w of a review and a linear head f:
 
-    logit = mean over w of f(mean over tokens of encoder(w)),     p(positive) = sigmoid(logit / temperature)
+    encoder logit = mean over w of f(mean over tokens of encoder(w))
+    p(positive) = sigmoid((encoder logit + mix · bag logit) / temperature)
 
-Training minimises the mean over reviews of the binary cross-entropy of sigmoid(logit) plus l1 · sum of |weights|;
-`temperature` and `neutral_band` are set on validation afterwards (nlp/calibration.py). Layers further from the head
+Training minimises the mean over reviews of the binary cross-entropy of sigmoid(encoder logit) plus l1 · sum of
+|weights|. The bag of n-grams (nlp/ngrams.py) is fitted at its start, by itself; `mix`, `temperature` and
+`neutral_band` are set on validation afterwards (nlp/calibration.py). Layers further from the head
 can learn more slowly (Howard and Ruder, "Universal Language Model Fine-tuning", 2018) or not at all.
 """
 
@@ -21,6 +23,7 @@ from torch import Tensor, nn
 
 from data.errors import UserError
 from nlp import encoder as encoders
+from nlp.ngrams import NGramBag
 
 Batch = dict[str, Any]  # nlp/datamodule.py lists its keys
 
@@ -43,6 +46,8 @@ class SentimentModule(pl.LightningModule):
         encoder: hub name or local folder of a BERT-like encoder.
         max_tokens: tokens in a window, special tokens counted; what the scorer cuts texts into.
         warm_refit: whether the refit goes on from the fitted weights.
+        ngram_buckets: weights of the bag of n-grams; 0: none, the encoder speaks alone.
+        ngram_inverse_l2: how freely the bag's weights move: the inverse of their L2 penalty.
         freeze_layers: so many of the lowest layers, and the embeddings with them, keep their pretrained weights.
         cache_frozen: compute the frozen layers' outputs once and keep them (needs disk, saves most of a CPU's time).
         dropout: before the head.
@@ -66,12 +71,15 @@ class SentimentModule(pl.LightningModule):
 
     temperature: Tensor
     neutral_band: Tensor
+    mix: Tensor
 
     def __init__(
         self,
         encoder: str = encoders.DEFAULT,
         max_tokens: int = 256,
         warm_refit: bool = False,
+        ngram_buckets: int = 0,
+        ngram_inverse_l2: float = 10.0,
         freeze_layers: int = 0,
         cache_frozen: bool = False,
         dropout: float = 0.1,
@@ -115,6 +123,8 @@ class SentimentModule(pl.LightningModule):
         nn.init.zeros_(self.head.bias)
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("neutral_band", torch.zeros(()))
+        self.register_buffer("mix", torch.zeros(()))
+        self.bag = NGramBag(ngram_buckets) if ngram_buckets else None
         self._frozen: list[nn.Module] = []
         self._upper: Callable[..., Any] | None = None
         self._warm = False
@@ -144,7 +154,10 @@ class SentimentModule(pl.LightningModule):
         else:
             states = self.encoder(input_ids=batch["input_ids"], attention_mask=attention).last_hidden_state
         text = pool_tokens(states, mask)  # (windows, size)
-        return pool_windows(self.head(self.dropout(text)).squeeze(-1), batch["review"], batch["windows"])
+        logits = pool_windows(self.head(self.dropout(text)).squeeze(-1), batch["review"], batch["windows"])
+        if self.bag is None or "ngram" not in batch:
+            return logits
+        return logits + self.mix * self.bag(batch["ngram"], batch["ngram_review"], logits)
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
         logits, label = self(batch), batch["label"]
@@ -181,13 +194,16 @@ class SentimentModule(pl.LightningModule):
 
     def warm_start(self, fitted: "SentimentModule") -> None:
         """Take over from the module before the refit: its calibration, and with `warm_refit` its weights."""
-        self.temperature.copy_(fitted.temperature)
-        self.neutral_band.copy_(fitted.neutral_band)
+        for name in ("temperature", "neutral_band", "mix"):
+            getattr(self, name).copy_(getattr(fitted, name))
         if self.hparams["warm_refit"]:
             self.load_state_dict(fitted.state_dict())
             self._warm = True
 
     def on_fit_start(self) -> None:
+        if self.bag is not None:
+            tokens, rows, positive = self.trainer.datamodule.bag_data()  # type: ignore[attr-defined]
+            self.bag.fit(tokens, rows, positive, self.hparams["ngram_inverse_l2"])
         if self.hparams["freeze_layers"] and self.hparams["cache_frozen"]:
             lower, upper = encoders.divide(self.encoder, self.hparams["freeze_layers"])
             self._upper = upper.__call__  # not the module itself, lest its weights be registered twice

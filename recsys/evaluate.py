@@ -9,22 +9,14 @@ the table, with a note, instead of being shown with an embedding that means noth
 """
 
 import argparse
-import hashlib
-import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
-from jsonargparse import ArgumentError
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from data import home, report, splits
-from data.atomic import write_json
+from data import evaluation, splits
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
 from recsys.baselines import baselines
@@ -165,7 +157,6 @@ def evaluate(args: list[str]) -> None:
         prog="python -m recsys evaluate",
         description="NeuMF beside its baselines by one protocol. Further flags are those of 'fit'.",
         allow_abbrev=False,
-        exit_on_error=False,
     )
     parser.add_argument("--data.dataset", dest="dataset", default="demo", help="dataset (default: demo)")
     parser.add_argument("--protocol", default="leave-one-out", help=f"one of {', '.join(PROTOCOLS)}")
@@ -176,75 +167,26 @@ def evaluate(args: list[str]) -> None:
         raise UserError(f"--protocol {known.protocol} is unknown: choose one of {', '.join(PROTOCOLS)}.")
     dataset = open_dataset(known.dataset)
     argv = [argument for config in known.config or [str(QUICK)] for argument in ("--config", config)] + rest
-    recipe = report.recipe(argv)
-    identity = {"fingerprint": dataset.fingerprint, "protocol": known.protocol} | {
-        key: recipe[key] for key in ("config_sha256", "overrides")
-    }
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    path = home.evaluations(dataset.name, "recommender") / key / "report.json"
-    if path.is_file() and not known.again:
-        _show(json.loads(path.read_text("utf-8")), path)
-        return
-    started = time.perf_counter()
-    measured = _train_and_measure(argv, dataset, known.protocol)
-    content = {
-        "model": "recommender",
-        "dataset": dataset.name,
-        "created_at": report.now(),
-        "recipe": recipe,
-        "versions": report.versions(),
-        "seconds": round(time.perf_counter() - started, 1),
-        **identity,
-        **measured,
-    }
-    content = report.jsonable(content)
-    write_json(path, content)
-    _show(content, path)
-
-
-def _show(content: dict[str, Any], path: Path) -> None:
-    best = dict.fromkeys(("hr@10", "ndcg@10", "mrr", "recall@20"), "max")
-    for split, table in content["metrics"].items():
-        report.print_metrics(table, f"{content['dataset']}, {content['protocol']}, {split}", best)
-    for note in content["notes"]:
-        print(f"- {note}")
-    print(f"Measured in {content['seconds']:.0f} s, seed {content['split']['seed']}, kept in {path}")
-
-
-class _TrainingCLI(LightningCLI):
-    """Lightning's parser without subcommands: it builds trainer, module and data, and we train."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        for source, target in LINKS:
-            parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
+    result = evaluation.kept(
+        dataset,
+        "recommender",
+        argv,
+        {"protocol": known.protocol},
+        lambda: _train_and_measure(argv, dataset, known.protocol),
+        known.again,
+    )
+    evaluation.show(result, dict.fromkeys(("hr@10", "ndcg@10", "mrr", "recall@20"), "max"))
 
 
 def _train_and_measure(argv: list[str], dataset: Dataset, protocol: str) -> dict[str, Any]:
     where = ["--data.dataset", dataset.name]
     if protocol != "held-out-users":
         where += ["--data.protocol", protocol]
-    with tempfile.TemporaryDirectory() as folder:
-        quiet = ["--trainer.logger", "false", "--trainer.default_root_dir", folder]
-        try:
-            cli = _TrainingCLI(
-                run=False,
-                args=[*argv, *where, *quiet],
-                save_config_callback=None,
-                seed_everything_default=42,
-                auto_configure_optimizers=False,
-                parser_kwargs={"exit_on_error": False},
-                trainer_defaults={"enable_checkpointing": True},
-            )
-        except ArgumentError as mistake:
-            first = " ".join(str(mistake).split())[:400].rstrip(".")
-            raise UserError(f"{first}. 'python -m recsys fit --help' lists the flags.") from None
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cli = evaluation.configured("recsys", [*argv, *where], LINKS, folder)
         if protocol == "held-out-users":
             return held_out(dataset, cli.datamodule.seed)
-        best = ModelCheckpoint(folder, "best", monitor=cli.model.monitor, mode=cli.model.monitor_mode)
-        cli.trainer.callbacks.append(best)  # type: ignore[attr-defined]
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-        if cli.trainer.interrupted:
-            raise KeyboardInterrupt
-        module = NeuMFModule.load_from_checkpoint(best.best_model_path, map_location="cpu", weights_only=True)
-        measured = measure(module, cli.datamodule, Path(folder))
-        return {**measured, "epochs": torch.load(best.best_model_path, weights_only=True)["epoch"] + 1}
+        epochs = evaluation.train(cli, folder)
+        module = NeuMFModule.load_from_checkpoint(folder / "best.ckpt", map_location="cpu", weights_only=True)
+        return {**measure(module, cli.datamodule, folder), "epochs": epochs}

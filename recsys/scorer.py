@@ -23,10 +23,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data import home, runs, schema
+from data.arguments import users_named
 from data.atomic import atomic_file
 from data.dataset import Dataset, open_dataset, read_parquet
 from data.errors import UserError
 from data.schema import ITEM_ID, USER_ID
+from data.served import load_served
 from recsys.interactions import Histories, Vocabulary, hidden_titles
 from recsys.neumf import NeuMFModule
 
@@ -48,12 +50,7 @@ class Recommender:
             UserError: a file of the run is missing or damaged.
         """
         vocabulary, popularity = Vocabulary.load(run)
-        try:
-            module = NeuMFModule.load_from_checkpoint(run / "model.ckpt", map_location=device, weights_only=True)
-        except (OSError, RuntimeError, KeyError, EOFError) as failure:
-            reason = str(failure).splitlines()[0]
-            raise UserError(f"{run / 'model.ckpt'} cannot be loaded ({reason}): train again.") from None
-        return cls(module.to(device), vocabulary, popularity, run)
+        return cls(load_served(NeuMFModule, run, device), vocabulary, popularity, run)
 
     @cached_property
     def members(self) -> pd.Index:
@@ -208,7 +205,7 @@ def score(dataset: str, out: Path | None = None, users: str = "all", top_k: int 
     Raises:
         UserError: there is no dataset, no recommender or no such member.
     """
-    recommender = load_current(open_dataset(dataset).name, "cuda" if torch.cuda.is_available() else "cpu")
+    recommender = load_current(open_dataset(dataset).name, "auto")
     ids = list(recommender.members) if users == "all" else users_named(users)
     positions = recommender.positions(ids)
     target = out if out is not None else home.scores(dataset) / "recommendations.parquet"
@@ -222,32 +219,6 @@ def score(dataset: str, out: Path | None = None, users: str = "all", top_k: int 
             writer.write_table(table)
             progress.update(members)
     return target
-
-
-def users_named(users: str) -> list[str]:
-    """The ids that `--users` names, without repeats: a file (one id in each line, or CSV with user_id) or a list.
-
-    Raises:
-        UserError: the file is missing, is no text or holds no id.
-    """
-    path = Path(users)
-    if path.is_file():
-        try:
-            lines = path.read_text("utf-8-sig").splitlines()
-        except UnicodeDecodeError:
-            raise UserError(f"--users {users} is not a text file: give one user id in each line.") from None
-        if lines and USER_ID in (header := [name.strip().strip('"') for name in lines[0].split(",")]):
-            frame = pd.read_csv(path, dtype=str, usecols=[header.index(USER_ID)], keep_default_na=False)
-            lines = frame.iloc[:, 0].tolist()
-        ids = [line.strip() for line in lines]
-    elif "/" in users or path.suffix in (".csv", ".txt"):
-        raise UserError(f"--users {users} does not exist: give a file, ids with commas between them, or 'all'.")
-    else:
-        ids = [part.strip() for part in users.split(",")]
-    ids = list(dict.fromkeys(i for i in ids if i))
-    if not ids:
-        raise UserError(f"--users {users} names nobody: give a file, ids with commas between them, or 'all'.")
-    return ids
 
 
 def _ids(dataset: Dataset, table: str) -> np.ndarray:
