@@ -75,7 +75,12 @@ def _parser() -> ArgumentParser:
             sub.add_argument("--text-column", type=str, default="text", help="Column of --input with the text.")
             sub.add_argument("--limit", type=int | None, default=None, help="Score this many reviews at most.")
         if name == "engagement":
-            sub.add_argument("--horizon", type=int, default=28, help="Days to forecast.")
+            sub.add_argument(
+                "--horizon",
+                type=int | None,
+                default=None,
+                help="Days to forecast; default: what the model was trained for.",
+            )
         commands.add_subcommand(name, sub, help=f"write {purpose}")
     return parser
 

@@ -1,0 +1,222 @@
+"""From a run to forecasts: the only door to both LSTMs for score.py and the dashboard.
+
+A run holds weights and window.json, which says how its inputs are cut; the history that is looked at is the dataset's,
+as it is now. Both score tables are written batch by batch, in memory that does not grow with series or members.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tqdm import tqdm
+
+from data import home, runs, schema
+from data.arguments import users_named
+from data.atomic import atomic_file
+from data.dataset import Dataset, open_dataset
+from data.errors import UserError
+from data.schema import DATE, SERIES_ID, USER_ID
+from data.served import load_served
+from forecasting.engagement import QUANTILES, EngagementLSTM
+from forecasting.engagement_data import MIN_KNOWN_DAYS, EngagementData
+from forecasting.retention import RetentionLSTM
+from forecasting.retention_data import Activity, cases_at, load_activity
+from forecasting.retention_reasons import Reference, top_reasons
+from forecasting.series import load_panel
+
+# The probability to come back is cut in three; the words for them are the dashboard's.
+BANDS = ((1 / 3, "high"), (2 / 3, "medium"), (np.inf, "low"))
+
+
+def window_of(run: Path) -> dict[str, Any]:
+    """How a run's inputs are cut: the window.json that its datamodule wrote.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    path = run / "window.json"
+    try:
+        return dict(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError) as failure:
+        raise UserError(f"{path} cannot be read ({failure}): train again or promote another run.") from None
+
+
+def _out(out: Path | None, dataset: str, name: str) -> Path:
+    path = out if out is not None else home.scores(dataset) / f"{name}.parquet"
+    return path / f"{name}.parquet" if path.is_dir() else path
+
+
+# -- engagement ----------------------------------------------------------------------------------------------------
+
+
+def forecast(
+    dataset: Dataset, run: Path, horizon_days: int | None = None, batch_size: int = 256, device: str = "auto"
+) -> Iterator[tuple[pa.Table, int]]:
+    """Forecasts batch by batch: a table of `schema.SCORES["engagement_forecast"]`, and of how many series.
+
+    The first step forecast begins on the day after the clock's day. Series with too little in the model's context to
+    say anything are left out.
+
+    Args:
+        dataset: whose series are forecast.
+        run: an engagement run.
+        horizon_days: how far; default and at most what the model was trained for.
+        batch_size: series at once.
+        device: see data.served.load_served.
+
+    Raises:
+        UserError: the horizon is longer than the model's, or the series have other steps than it was trained on.
+    """
+    window = window_of(run)
+    horizon_days = window["horizon_days"] if horizon_days is None else horizon_days
+    if not 1 <= horizon_days <= window["horizon_days"]:
+        raise UserError(
+            f"--horizon {horizon_days}: run {run.name} forecasts 1 to {window['horizon_days']} days; for more, train "
+            f"with --data.horizon_days {max(1, horizon_days)}."
+        )
+    module = load_served(EngagementLSTM, run, device)
+    panel = load_panel(dataset, n_titles=window["n_titles"])
+    if panel.step_days != window["step_days"]:
+        raise UserError(
+            f"Dataset '{dataset.name}' has series in steps of {panel.step_days} days, but run {run.name} was trained "
+            f"on steps of {window['step_days']}: train again."
+        )
+    data = EngagementData(
+        dataset.name, window["horizon_days"], window["context_days"], window["n_titles"], batch_size
+    ).use(panel, to_predict=True)
+    steps = panel.steps(horizon_days)
+    dates = panel.dates(panel.n_steps, panel.n_steps + steps)
+    ids = np.array(panel.series_ids, object)
+    for batch in data.predict_dataloader():
+        with torch.no_grad():
+            quantiles, mean = module({name: value.to(module.device) for name, value in batch.items()})
+        values = torch.cat([quantiles, mean[..., None]], dim=-1)[:, :steps].double().cpu().numpy()
+        n = len(values)
+        columns = {
+            SERIES_ID: pa.array(np.repeat(ids[batch["series"].numpy()], steps), pa.string()),
+            DATE: pa.array(np.tile(dates.asi8, n), pa.timestamp("us", tz="UTC")),
+            **{name: pa.array(values[..., i].ravel()) for i, name in enumerate((*QUANTILES, "mean"))},
+            "run_id": pa.array([run.name] * (n * steps), pa.string()),
+        }
+        yield pa.table(columns, schema=schema.SCORES["engagement_forecast"]), n
+
+
+def score_engagement(dataset: str, out: Path | None = None, horizon_days: int | None = None) -> Path:
+    """Write the forecast of every series as a Parquet table, atomically; return where.
+
+    Args:
+        dataset: name of the dataset; its current engagement run is used.
+        out: the file to write (default: engagement_forecast.parquet in the dataset's scores folder).
+        horizon_days: how many days ahead; default and at most what the model was trained for.
+
+    Raises:
+        UserError: there is no dataset, no trained model, nothing to forecast, or the horizon is too long.
+    """
+    found = open_dataset(dataset)
+    run = runs.require_run(found.name, "engagement")
+    target, written = _out(out, found.name, "engagement_forecast"), 0
+    with (
+        atomic_file(target) as temporary,
+        pq.ParquetWriter(temporary, schema.SCORES["engagement_forecast"], compression="zstd") as writer,
+        tqdm(desc="engagement", unit=" series") as progress,
+    ):
+        for table, series in forecast(found, run, horizon_days):
+            writer.write_table(table)
+            written += series
+            progress.update(series)
+        if written == 0:
+            raise UserError(
+                f"No series of dataset '{found.name}' has {MIN_KNOWN_DAYS} known days in the model's context, so "
+                "there is nothing to forecast from: import later data."
+            )
+    return target
+
+
+# -- retention -----------------------------------------------------------------------------------------------------
+
+
+def bands(p_return: np.ndarray) -> np.ndarray:
+    """The risk to leave: `high` below a third, `medium` below two thirds, else `low`. Shape: (members,).
+
+    >>> bands(np.array([0.1, 0.5, 0.9])).tolist()
+    ['high', 'medium', 'low']
+    """
+    limits, names = zip(*BANDS, strict=True)
+    return np.array(names, object)[np.searchsorted(np.array(limits, float), p_return, side="right")]
+
+
+def returns(
+    activity: Activity, positions: np.ndarray, run: Path, batch_size: int = 4096, device: str = "auto"
+) -> Iterator[tuple[pa.Table, int]]:
+    """Batch by batch the members at `positions`: a table of `schema.SCORES["retention"]`, and how many.
+
+    Args:
+        activity: everybody's, up to the clock.
+        positions: in `activity.user_ids`.
+        run: a retention run.
+        batch_size: members at once.
+        device: see data.served.load_served.
+    """
+    window = window_of(run)
+    module = load_served(RetentionLSTM, run, device)
+    reference = Reference.of(window["reference"])
+    for start in range(0, len(positions), batch_size):
+        chosen = positions[start : start + batch_size]
+        cases = cases_at(activity.of_members(chosen), 0, window["horizon_days"], window["n_weeks"])
+        p_return, reasons = top_reasons(module, cases, reference)
+        days = np.round(np.expm1(cases.static[:, 0].astype(float)))
+        n = len(cases)
+        columns = {
+            USER_ID: pa.array(activity.user_ids.take(chosen), pa.string()),
+            "p_return": pa.array(p_return.astype(float)),
+            "horizon_days": pa.array([window["horizon_days"]] * n, pa.int32()),
+            "band": pa.array(bands(p_return), pa.string()),
+            "days_since_last": pa.array(days),
+            "top_reason": pa.array(reasons, pa.string()),
+            "run_id": pa.array([run.name] * n, pa.string()),
+        }
+        yield pa.table(columns, schema=schema.SCORES["retention"]), n
+
+
+def score_retention(dataset: str, out: Path | None = None, users: str = "all") -> Path:
+    """Write every member's chance to come back as a Parquet table, in bounded memory, atomically; return where.
+
+    Members without any event are left out: there is nothing that they could come back from.
+
+    Args:
+        dataset: name of the dataset; its current retention run is used.
+        out: the file to write (default: retention.parquet in the dataset's scores folder).
+        users: `all`, ids with commas between them, or a file: one id in each line, or a CSV with a user_id column.
+
+    Raises:
+        UserError: there is no dataset, no trained model, or no such member.
+    """
+    found = open_dataset(dataset)
+    run = runs.require_run(found.name, "retention")
+    activity = load_activity(found)
+    positions = np.arange(len(activity.user_ids))
+    if users != "all":
+        ids = users_named(users)
+        positions = activity.user_ids.get_indexer(pd.Index(ids, dtype=object))
+        if (positions < 0).any():
+            unknown = int((positions < 0).sum())
+            raise UserError(
+                f"Member '{ids[int(np.argmax(positions < 0))]}' has no event in dataset '{found.name}' "
+                f"({unknown:,} of {len(ids):,} have none): give ids of members who were there."
+            )
+    target = _out(out, found.name, "retention")
+    with (
+        atomic_file(target) as temporary,
+        pq.ParquetWriter(temporary, schema.SCORES["retention"], compression="zstd") as writer,
+        tqdm(total=len(positions), desc="retention", unit=" members") as progress,
+    ):
+        for table, members in returns(activity, positions, run):
+            writer.write_table(table)
+            progress.update(members)
+    return target
