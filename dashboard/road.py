@@ -36,12 +36,12 @@ SCORE_TABLE = {
 SECONDS = {
     "weights": 15,
     "dataset": 20,
-    "fit-recommender": 90,
-    "fit-sentiment": 180,
+    "fit-recommender": 70,
+    "fit-sentiment": 200,
     "fit-engagement": 60,
     "fit-retention": 40,
     "score-recommender": 15,
-    "score-sentiment": 40,
+    "score-sentiment": 140,
     "score-engagement": 10,
     "score-retention": 10,
 }

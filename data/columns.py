@@ -32,7 +32,7 @@ from data.schema import (
     VALUE,
     YEAR,
 )
-from data.tablefile import TableFile, normalise
+from data.tablefile import TYPE_SUFFIX, TableFile, normalise
 
 _USER = (
     "userid user memberid member customerid customer accountid account subscriberid subscriber viewerid viewer "
@@ -221,7 +221,8 @@ def choose(table: str, file: TableFile, mapping: Mapping_) -> Choice:
     wide: dict[str, int] = {}
     if table == "metrics" and VALUE not in fields and SERIES_ID not in fields:
         wide = {name: i for name, i in others.items() if name}
-    choice = Choice(fields, tuple(names), flags, wide, others if table == "users" else {})
+    further = {re.sub(TYPE_SUFFIX, "", name): i for name, i in others.items()} if table == "users" else {}
+    choice = Choice(fields, tuple(names), flags, wide, further)
     _require(table, file, choice)
     return choice
 

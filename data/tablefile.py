@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from data.errors import UserError
 
+TYPE_SUFFIX = r":(token|float)(_seq)?$"  # of RecBole's column names
 _BATCH_ROWS = 250_000
 
 
@@ -79,7 +80,7 @@ def normalise(name: str) -> str:
     >>> normalise("User_ID"), normalise("movieId:token"), normalise("watch time (min)")
     ('userid', 'movieid', 'watchtimemin')
     """
-    return re.sub(r"[\W_]+", "", re.sub(r":(token|float)(_seq)?$", "", name.strip()).lower())
+    return re.sub(r"[\W_]+", "", re.sub(TYPE_SUFFIX, "", name.strip()).lower())
 
 
 def _open_parquet(path: Path) -> "ParquetFile":

@@ -130,7 +130,9 @@ def test_a_file_that_changed_meanwhile_is_begun_again(server: FileServer) -> Non
     refusal(made)
     server.files["/films.zip"] = FILMS
     server.etags["/films.zip"] = '"new"'
+    server.requests.clear()
     assert download.obtain(made, progress=False).path.read_bytes() == FILMS
+    assert len(server.requests) == 1
 
 
 def test_pieces_that_do_not_fit_are_begun_again_once(server: FileServer) -> None:

@@ -22,9 +22,7 @@ def test_a_run_without_a_report_cannot_be_promoted(marquee_home: Path) -> None:
     with pytest.raises(UserError, match=r"not a finished run"):
         runs.promote(run)
     assert runs.current_run("small", "recommender") is None
-    with pytest.raises(
-        UserError, match=r"recsys fit --config recsys/configs/quick\.yaml --data.dataset small"
-    ):
+    with pytest.raises(UserError, match=r"recsys fit --config recsys/configs/quick\.yaml --data.dataset small"):
         runs.require_run("small", "recommender")
 
 
