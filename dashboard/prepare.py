@@ -4,7 +4,6 @@ Each step is one of the commands that README.md shows, run as a process of its o
 again (see dashboard/road.py). Nothing here imports torch, so a road that is wholly done takes two seconds.
 """
 
-import argparse
 import codecs
 import os
 import re
@@ -170,7 +169,7 @@ def _shown(argv: Sequence[str]) -> str:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m dashboard.prepare", description="Fetch, train and score whatever is missing for a dataset."
     )
     parser.add_argument("--dataset", default="demo", help="a dataset on disk or a name to fetch (default: demo)")

@@ -36,12 +36,12 @@ SCORE_TABLE = {
 SECONDS = {
     "weights": 15,
     "dataset": 20,
-    "fit-recommender": 70,
-    "fit-sentiment": 200,
-    "fit-engagement": 60,
-    "fit-retention": 40,
-    "score-recommender": 15,
-    "score-sentiment": 140,
+    "fit-recommender": 45,
+    "fit-sentiment": 150,
+    "fit-engagement": 25,
+    "fit-retention": 15,
+    "score-recommender": 10,
+    "score-sentiment": 95,
     "score-engagement": 10,
     "score-retention": 10,
 }
@@ -82,7 +82,7 @@ def plan(name: str) -> list[Step]:
     """
     data = open_dataset(name) if name in list_datasets() else None
     entry = None if data is not None else catalogue.get(name)
-    steps = [_weights_step(data)]
+    steps = [_weights_step(data, entry)]
     if data is not None:
         steps.append(Step("dataset", f"Fetch dataset '{name}'", "done", f"{_rows(data)}"))
     elif entry is not None:
@@ -96,11 +96,12 @@ def _rows(data: Dataset) -> str:
     return ", ".join(f"{rows:,} {table}" for table, rows in data.rows.items() if rows)
 
 
-def _weights_step(data: Dataset | None) -> Step:
+def _weights_step(data: Dataset | None, to_fetch: catalogue.Entry | None) -> Step:
     label = "Fetch the pretrained language model"
     entry = catalogue.get(WEIGHTS)
     folder = home.raw() / entry.name
-    if data is not None and not data.has("reviews"):
+    only_ratings = to_fetch is not None and to_fetch.reader == "movielens"
+    if only_ratings or (data is not None and not data.has("reviews")):
         return Step("weights", label, "skipped", "the dataset has no reviews")
     if entry.hub is not None and all((folder / file).is_file() for file in entry.hub.files):
         return Step("weights", label, "done", entry.name)
@@ -169,7 +170,9 @@ def _fit_step(name: str, model: str, data: Dataset | None) -> Step:
     configs, hashes = (_as_list(recipe.get(part)) for part in ("config", "config_sha256"))
     if any(Path(used).name == Path(config).name for used in configs):
         same = hashes == [report.file_sha256(ROOT / config)]
-        return Step(key, label, "done" if same else "todo", f"run {run.name}", argv)
+        further = [a for a in _as_list(recipe.get("overrides")) if a not in ("--data.dataset", name)]
+        why = f"run {run.name}" + (f", with {' '.join(further)}" if further else "")
+        return Step(key, label, "done" if same else "todo", why, argv)
     used = ", ".join(Path(c).name for c in configs) or "other settings"
     return Step(key, label, "done", f"run {run.name}, trained with {used}")
 
@@ -200,7 +203,7 @@ def _score_step(name: str, model: str, data: Dataset | None) -> Step:
 
 
 def _run_ids(path: Path) -> set[str]:
-    """The runs that wrote a score table, from the file's statistics where it has them; a damaged file has none."""
+    """The runs that wrote a score table; a damaged file has none."""
     try:
         return {str(v) for v in pq.read_table(path, columns=["run_id"])["run_id"].unique().to_pylist()}
     except (OSError, ValueError, KeyError):

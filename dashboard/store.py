@@ -19,7 +19,7 @@ from dashboard.road import serving_run
 from data import home, runs
 from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import GENRES, ITEM_ID, KIND, LABEL, RATING, REVIEW_ID, SCORES, TIMESTAMP, TITLE, USER_ID, YEAR
+from data.schema import GENRES, ITEM_ID, KIND, LABEL, RATING, REVIEW_ID, SCORES, TEXT, TIMESTAMP, TITLE, USER_ID, YEAR
 
 if TYPE_CHECKING:
     from forecasting.series import Panel
@@ -186,7 +186,9 @@ def _reviews(folder: str, fingerprint: str, age: float | None) -> pd.DataFrame:
     data = open_dataset(Path(folder).name)
     frame = data.reviews()
     known = scores(data.name, "review_scores")
-    frame = frame.rename(columns={LABEL: "given_label"})
+    # Review sites leave their line-break tags in the text.
+    text = frame[TEXT].str.replace(r"\s*<br\s*/?>\s*", "\n", regex=True)
+    frame = frame.rename(columns={LABEL: "given_label"}).assign(**{TEXT: text})
     if known is None:
         return frame.assign(label=None, p_positive=float("nan"), run_id=None)
     columns = [REVIEW_ID, LABEL, "p_positive", ITEM_ID, "run_id"]

@@ -11,20 +11,14 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from data import command
 from data.errors import UserError
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message[:400].rstrip('.')}: '{self.prog} --help' lists what can be given.")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m data", description="Datasets: see, fetch, import and check them.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    parser = command.Parser(prog="python -m data", description="Datasets: see, fetch, import and check them.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=command.Parser)
 
     def add(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)

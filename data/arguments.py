@@ -32,6 +32,8 @@ def readable(text: str) -> str:
         given = re.search(r"(?:Given|Got) value: (?!.*(?:Given|Got) value: )(.*)$", text)
         wanted = re.search(r"Expected an? <class '(\w+)'>", text)
         nested = re.match(r"""["']?NestedArg\(key='(.+?)', val='(.*)'\)""", given[1]) if given else None
+        if wanted and wanted[1] == "NoneType":
+            return f"--{key[1]}{'.' + nested[1] if nested else ''} is no argument"
         if wanted and nested:
             return f"--{key[1]}.{nested[1]}: expected {wanted[1]}, got {nested[2]!r}"
         if wanted and given:

@@ -1,13 +1,22 @@
 """How every command ends: 0 on success, 2 with one sentence on a user's mistake, 130 on Ctrl-C."""
 
+import argparse
 import errno
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from data.errors import UserError
 
 EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are a UserError: one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message[:400].rstrip('.')}: '{self.prog} --help' lists what can be given.")
 
 
 def run(main: Callable[[], None]) -> int:

@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -273,10 +274,8 @@ class _MarqueeCLI(LightningCLI):
             default_root_dir=str(self.run),
         )
         self._train(trainer, model, datamodule, ckpt_path=None)
-        temporary = self.run / ".model.ckpt.tmp"
-        trainer.save_checkpoint(temporary, weights_only=True)
-        if trainer.is_global_zero:
-            temporary.replace(self.run / "model.ckpt")
+        with atomic_file(self.run / "model.ckpt") if trainer.is_global_zero else nullcontext(self.run) as temporary:
+            trainer.save_checkpoint(temporary, weights_only=True)  # every process takes part, the first one writes
 
     def _save_config(self) -> None:
         if not self.trainer.is_global_zero:

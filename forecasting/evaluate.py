@@ -6,7 +6,6 @@ rolling-origin backtest: at each of several origins in the past everything later
 what came. Nothing that happened after an origin reaches a forecast made there, the choice of titles included.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from data import evaluation
+from data import command, evaluation
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
 from forecasting import metrics
@@ -271,7 +270,7 @@ def evaluate(args: list[str]) -> None:
     Raises:
         UserError: a flag, the dataset or the configuration is at fault, or the history is too short.
     """
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m forecasting evaluate",
         description="A rolling-origin backtest of an LSTM beside its baselines. Further flags are those of 'fit'.",
         allow_abbrev=False,

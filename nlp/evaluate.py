@@ -1,6 +1,5 @@
 """Model and baselines on the same reviews of the same split: for a run's report, and as `python -m nlp evaluate`."""
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from data import evaluation
+from data import command, evaluation
 from data.atomic import atomic_file
 from data.dataset import open_dataset
 from data.schema import SOURCE, TEXT
@@ -146,7 +145,7 @@ def evaluate(args: list[str]) -> None:
     Raises:
         UserError: the configuration or the dataset cannot be read.
     """
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m nlp evaluate",
         description="The sentiment model beside its baselines. Further flags are those of 'fit'.",
         allow_abbrev=False,

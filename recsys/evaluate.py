@@ -8,7 +8,6 @@ NeuMF knows a member by an embedding. It cannot rank for somebody whom it was no
 the table, with a note, instead of being shown with an embedding that means nothing.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 
-from data import evaluation, splits
+from data import command, evaluation, splits
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
 from recsys.baselines import baselines
@@ -100,6 +99,8 @@ def _new_members(
     new = ~data.known & (data.test.lengths > 0)
     for picks in FIRST_PICKS:
         ranking = after_first_picks(data.test, np.flatnonzero(new), picks)
+        if not len(ranking.users):
+            continue
         tables[f"test, new members, first {picks} picks"] = {
             name: rank(score, ranking, data.train, data.seed) for name, (score, _) in found.items()
         }
@@ -153,7 +154,7 @@ def evaluate(args: list[str]) -> None:
     Raises:
         UserError: a flag, the dataset or the configuration is at fault.
     """
-    parser = argparse.ArgumentParser(
+    parser = command.Parser(
         prog="python -m recsys evaluate",
         description="NeuMF beside its baselines by one protocol. Further flags are those of 'fit'.",
         allow_abbrev=False,

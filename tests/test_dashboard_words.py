@@ -112,7 +112,7 @@ def test_curves_join_training_and_validation(tmp_path: Path) -> None:
 def test_every_chart_is_a_valid_specification_in_both_themes() -> None:
     dates = pd.date_range("2024-01-01", periods=5, tz="UTC")
     past = pd.DataFrame({"date": dates, "value": range(5)})
-    ahead = pd.DataFrame({"date": dates, **dict.fromkeys(("q05", "q25", "q50", "q75", "q95"), 1.0)})
+    ahead = pd.DataFrame({"date": dates, **dict.fromkeys(("q05", "q25", "q50", "q75", "q95", "mean"), 1.0)})
     curves = pd.DataFrame({"epoch": [0, 1], "value": [1.0, 0.5], "curve": ["training", "validation"]})
     for dark in (True, False):
         drawn = [

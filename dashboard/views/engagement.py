@@ -104,14 +104,14 @@ def numbers(past: pd.DataFrame, ahead: pd.DataFrame, unit: str, step_days: int) 
     if len(ahead):
         steps = ahead.head(-(-LAST_DAYS // step_days))
         days = len(steps) * step_days
-        coming, fair = total(steps["q50"]), total(series.window(past, days)["value"])
+        coming, fair = total(steps["mean"]), total(series.window(past, days)["value"])
         cards.append(
             (
                 f"Forecast, next {days} days",
                 f"{coming:,.0f}",
                 measured,
                 series.change_text(coming, fair, f"the last {days} days")
-                + ("" if mean else f", sum of the medians of each {step}"),
+                + ("" if mean else f"; each {step}'s mean, added up"),
             )
         )
     recent = series.window(past, LAST_DAYS)
@@ -200,7 +200,7 @@ def _members(data: Dataset, scored: pd.DataFrame, bands: pd.Series) -> None:
             "Member": [store.member_label(data, user_id) for user_id in shown["user_id"].astype(str)],
             "Risk": [f"{w} ({100 * (1 - p):.0f} %)" for w, p in zip(words, shown["p_return"], strict=True)],
             "Last seen": shown["days_since_last"].to_numpy(),
-            "Reason": shown["top_reason"].to_numpy(),
+            "Reason": shown["top_reason"].str.capitalize().to_numpy(),
         }
     )
     if table["Reason"].isna().all():
@@ -210,8 +210,10 @@ def _members(data: Dataset, scored: pd.DataFrame, bands: pd.Series) -> None:
         hide_index=True,
         height=420,
         column_config={
-            "Last seen": st.column_config.NumberColumn("Last seen", format="%.0f days ago", width=110),
-            "Risk": st.column_config.TextColumn(width=180),
+            "Member": st.column_config.TextColumn(width=190),
+            "Risk": st.column_config.TextColumn(width=155),
+            "Last seen": st.column_config.NumberColumn("Last seen", format="%.0f days ago", width=95),
+            "Reason": st.column_config.TextColumn(width="medium"),
         },
     )
 

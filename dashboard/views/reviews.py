@@ -154,7 +154,7 @@ def _inbox(scored: pd.DataFrame, catalogue: pd.DataFrame) -> None:
             {
                 "Mood": [MOODS.get(label, ("", "Not scored"))[1] for label in shown["label"]],
                 "Positive": 100 * shown["p_positive"].to_numpy(),
-                "Review": shown[TEXT].str.slice(0, 120).to_numpy(),
+                "Review": shown[TEXT].str.slice(0, 120).str.replace("\n", " ").to_numpy(),
                 "Title": titles.fillna("").to_numpy() if titles.notna().any() else None,
                 "Source": shown[SOURCE].to_numpy(),
             }
