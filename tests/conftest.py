@@ -1,7 +1,7 @@
 """Fixtures that every test file may use: a home of its own, and small generated datasets with a known answer."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,17 @@ def marquee_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MARQUEE_HOME", str(home))
     monkeypatch.delenv("MARQUEE_DATASET", raising=False)
     return home
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: small models gain nothing from two, and two that share a busy core wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def generated_tables(

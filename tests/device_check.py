@@ -1,7 +1,9 @@
 """The two-device check: run a step with module and batch on the meta device and catch every tensor left on the host.
 
 The meta device alone proves little: a CPU tensor passes silently through matrix products, embeddings and gathers.
-Here every operator is looked at, and one whose tensors lie on two devices raises, as it would on a GPU.
+Here every operator is looked at, and one whose tensors lie on two devices raises, as it would on a GPU. What a step
+takes to the host on purpose (`.cpu()`) arrives there as zeros, and a mask chooses everything, because a tensor on the
+meta device has no values.
 
     from device_check import on_meta, one_device
 
@@ -16,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental import _config as meta_config
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -34,13 +37,15 @@ class _OneDevice(TorchDispatchMode):
         found = {t.device.type for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor) and t.dim() > 0}
         if len(found) > 1 and operator not in _TRANSFERS:
             raise TwoDevicesError(f"{operator} met tensors on {' and '.join(sorted(found))}")
+        if operator is _TRANSFERS[0] and args[0].is_meta and kwargs.get("device") == torch.device("cpu"):
+            return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         return operator(*args, **kwargs)
 
 
 @contextmanager
 def one_device() -> Iterator[None]:
     """Raise TwoDevicesError at the first operator whose non-scalar tensors lie on two devices."""
-    with _OneDevice():
+    with meta_config.patch(meta_nonzero_assume_all_nonzero=True), _OneDevice():
         yield
 
 

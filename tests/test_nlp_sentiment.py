@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from device_check import on_meta, one_device
 from tiny_encoder import LEARN, train_tiny, write_tiny_encoder
 from transformers import AutoModel, BertConfig, DistilBertConfig, ModernBertConfig, RobertaConfig
 
@@ -150,6 +151,36 @@ def test_any_kind_of_encoder_divides_into_layers_and_ignores_padding(config: obj
         alone = encoder(input_ids=ids[1:, :4]).last_hidden_state
     torch.testing.assert_close(whole[mask], parts[mask])
     torch.testing.assert_close(whole[1:, :4], alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["plain", "padded", "kept", "kept and padded"])
+def test_every_step_stays_on_one_device(kind: str, module_of: Callable[..., SentimentModule]) -> None:
+    module = module_of(freeze_layers=1, cache_frozen=True, l1=0.1, label_smoothing=0.1)
+    mask = torch.ones(4, 6, dtype=torch.bool)
+    mask[2, 4:] = "padded" not in kind
+    batch = {
+        "input_ids": torch.arange(24).reshape(4, 6),
+        "mask": mask,
+        "padded": "padded" in kind,
+        "review": torch.tensor([0, 0, 1, 2]),
+        "windows": torch.tensor([2.0, 1.0, 1.0]),
+        "label": torch.tensor([0.0, 1.0, 1.0]),
+        "review_id": ["a", "b", "c"],
+    }
+    if "kept" in kind:
+        _, upper = encoders.divide(module.encoder, 1)
+        module._upper = upper.__call__
+        batch["hidden"] = torch.ones(4, 6, module.size, dtype=torch.float16)
+        del batch["input_ids"]
+    module, batch = on_meta(module), on_meta(batch)
+    with one_device():
+        module.training_step(batch, 0).backward()
+        module.validation_step(batch, 0)
+        module.test_step(batch, 0)
+        predicted = module.predict_step(batch, 0)
+    assert predicted["p_positive"].device.type == "meta"
+    assert predicted["p_positive"].shape == (3,)
+    assert predicted["review_id"] == ["a", "b", "c"]
 
 
 def test_pooling_by_hand() -> None:

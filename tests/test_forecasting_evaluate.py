@@ -1,0 +1,389 @@
+"""The backtest: figures by hand, results that are kept, and forecasts that know nothing of what came after them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data import evaluation, home
+from data.dataset import Dataset, Source, open_dataset, write_dataset
+from data.errors import UserError
+from forecasting import evaluate, metrics
+from forecasting.__main__ import main
+from forecasting.engagement import LEVELS, EngagementLSTM
+from forecasting.engagement_data import EngagementData
+from forecasting.evaluate import (
+    LOGISTIC,
+    MEAN_28,
+    NAIVE,
+    OURS,
+    actuals,
+    forecasts,
+    level_of,
+    simple,
+    tables_of,
+    verdict,
+)
+from forecasting.retention import RetentionLSTM
+from forecasting.retention_data import RetentionData, load_activity
+from forecasting.series import Panel, load_panel
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NAN = np.nan
+SOURCES = [Source("generated", "generated")]
+TINY = ("--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--model.hidden_size", "4")
+
+
+def panel_of(values: list[list[float]], ids: tuple[str, ...], step_days: int = 1) -> Panel:
+    return Panel(ids, 19_723, step_days, np.array(values, float))
+
+
+# -- figures by hand -------------------------------------------------------------------------------------------------
+
+
+def test_actuals_end_where_they_are_not_known() -> None:
+    panel = panel_of([[0, 1, 2, 3, NAN, 5]], ("total",))
+    found = actuals(panel, np.array([1, 3, 5]), horizon=3, until=6)
+    np.testing.assert_array_equal(found, [[[1, 2, 3], [3, NAN, 5], [5, NAN, NAN]]])
+    np.testing.assert_array_equal(actuals(panel, np.array([1]), horizon=3, until=3), [[[1, 2, NAN]]])
+
+
+def test_simple_methods_see_what_was_before_each_origin() -> None:
+    values = np.arange(60.0) % 7 + 10
+    values[40:] = 1000
+    found = simple(panel_of([values.tolist()], ("total",)), np.array([35, 40, 41]), horizon=8)
+    # Step 35 is a first day of the week (35 % 7 == 0), 40 the sixth; step 41 has seen one thousand.
+    assert found[NAIVE][0, 0].tolist() == [10, 11, 12, 13, 14, 15, 16, 10]
+    assert found[NAIVE][0, 1].tolist() == [15, 16, 10, 11, 12, 13, 14, 15]
+    assert found[NAIVE][0, 2].tolist() == [16, 10, 11, 12, 13, 14, 1000, 16]
+    assert found[MEAN_28][0, 0].tolist() == [13] * 8
+    assert found[MEAN_28][0, 2] == pytest.approx([(27 * 13 - 15 + 13 + 1000) / 28] * 8, abs=0.2)
+
+
+def test_levels_of_the_hierarchy() -> None:
+    assert [level_of(s) for s in ("total", "genre:Drama", "title:7", "active_members", "plays")] == [
+        *("service", "genres", "titles", "service", "service")
+    ]
+
+
+def test_tables_by_hand() -> None:
+    """Weekly steps, so that the season is one step and MASE is scaled by the mean absolute change."""
+    panel = panel_of(
+        [[1, 2, 3, 4, 5, 7], [8, 8, 8, 8, 6, NAN], [0, 2, 0, 2, 9, 9], [1, 1, 1, 1, 1, 1]],
+        ("total", "genre:X", "title:a", "title:unforecast"),
+        step_days=7,
+    )
+    origins = np.array([4])
+    actual = actuals(panel, origins, 2, 6)
+    widths = np.array([-2.0, -1, 0, 1, 2])
+    ours = np.array([[5.0, 6], [7, 7], [9, 9], [NAN, NAN]])[:, None, :, None] + widths
+    found = tables_of(panel, ours, simple(panel, origins, 2), actual, start=4)
+    assert list(found) == ["", "service", "genres", "titles"]
+    assert {name: table[OURS]["series"] for name, table in found.items()} == dict(zip(found, [3, 1, 1, 1], strict=True))
+    service, genres, titles = (found[name] for name in ("service", "genres", "titles"))
+    # total: naive 4, 4 (errors 1, 3), ours 5, 6 (errors 0, 1), changes of 1 before the origin
+    assert service[OURS]["relmae"] == pytest.approx(0.5 / 2)
+    assert service[OURS]["mase"] == pytest.approx(0.5)
+    assert service[OURS]["smape"] == pytest.approx((0 + 2 / 13) / 2)
+    assert service[OURS]["coverage_50"] == 1.0
+    assert service[NAIVE]["relmae"] == pytest.approx(1.0)
+    assert service[NAIVE]["mase"] == pytest.approx(2.0)
+    assert service[NAIVE]["wql"] == pytest.approx((1 + 3) / (5 + 7))  # of a point: errors over values
+    assert service[MEAN_28]["relmae"] == pytest.approx(((5 - 2.5) + (7 - 2.5)) / 2 / 2)
+    # genre: the unknown step counts for nobody; a history without change has no scale
+    assert genres[OURS]["relmae"] == pytest.approx(1 / 2)
+    assert genres[OURS]["mase"] is None
+    assert genres[OURS]["coverage_50"] == 1.0
+    # title: ours is exact
+    assert titles[OURS]["smape"] == 0
+    assert titles[OURS]["coverage_90"] == 1.0
+    everything = found[""]
+    assert everything[NAIVE]["relmae"] == pytest.approx(1.0)
+    ratios = [0.25, 0.5, 1e-9]
+    assert everything[OURS]["relmae"] == pytest.approx(np.prod(ratios) ** (1 / 3))
+    levels = np.array(LEVELS)
+    expected = metrics.weighted_quantile_loss([[5, 7], [6, NAN], [9, 9]], np.nan_to_num(ours[:3, 0]), levels)
+    assert everything[OURS]["wql"] == pytest.approx(expected)
+
+
+def test_a_service_without_genres_and_titles_has_one_table() -> None:
+    panel = panel_of([[1, 2, 3, 4, 5]], ("total",))
+    origins = np.array([4])
+    ours = np.full((1, 1, 1, len(LEVELS)), 5.0)
+    assert list(tables_of(panel, ours, simple(panel, origins, 1), actuals(panel, origins, 1, 5), 4)) == [""]
+
+
+def test_the_verdict_says_who_is_best() -> None:
+    table: evaluate.Table = {OURS: {"relmae": 0.9, "auroc": 0.8}, "a": {"relmae": 0.8}, "b": {"relmae": 1.0}}
+    assert verdict(table, "relmae", True) == "By relmae the LSTM (0.900) does not beat the best baseline, a (0.800)."
+    table[OURS]["relmae"] = 0.7
+    assert "beats the best baseline, a (0.800)" in verdict(table, "relmae", True)
+    assert "b (1.000)" in verdict(table, "relmae", False)
+    assert verdict(table, "auroc", False) == "There is no auroc to compare."
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "methods"),
+    [
+        ("engagement", ["--data.windows_per_epoch", "128"], [OURS, NAIVE, MEAN_28]),
+        ("retention", [], [OURS, LOGISTIC]),
+    ],
+)
+def test_a_backtest_is_printed_and_kept_and_makes_no_run(
+    model: str, more: list[str], methods: list[str], small_dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_dataset(n_days=150, reviews=0)
+    current = home.runs("small", model) / "current"
+    current.parent.mkdir(parents=True)
+    current.write_text("somebody\n")
+    ask = ["evaluate", "--data.dataset", "small", "--model", model, "--horizon", "14", "--origins", "2", *TINY, *more]
+    assert main(ask) == 0
+    first = capsys.readouterr().out
+    table = next(lines for lines in first.split("\n\n") if f"{model} on 'small'" in lines)
+    assert all(any(line.startswith(method) for line in table.splitlines()) for method in methods)
+    assert "rolling origin: 2 " in first
+    assert "Seed 42" in first
+    assert main(ask) == 0
+    again = capsys.readouterr().out
+    assert again.startswith("Kept from ")
+    assert again.split("\n", 1)[1].strip() in first
+    (path,) = home.evaluations("small", model).iterdir()
+    assert str(path) in again
+    kept = json.loads(path.read_text())
+    assert (kept["horizon_days"], kept["origins"], kept["stride_days"]) == (14, 2, 14)
+    assert kept["fingerprint"] == open_dataset("small").fingerprint
+    assert current.read_text() == "somebody\n"
+    assert list(current.parent.iterdir()) == [current]
+    assert not home.scores("small").exists()
+
+
+def told(capsys: pytest.CaptureFixture[str], *more: str) -> str:
+    """The one sentence with which `evaluate` refuses."""
+    capsys.readouterr()
+    assert main(["evaluate", "--data.dataset", "small", *TINY, *more]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_too_many_origins_are_refused_with_how_many_fit(small_dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    small_dataset(reviews=0)  # 120 days
+    sentence = told(capsys, "--horizon", "14", "--origins", "200")
+    assert "120 days of history, too little for 200 origins: use --origins 37" in sentence  # 28 + 4 * 14 days are taken
+    sentence = told(capsys, "--model", "retention", "--horizon", "14", "--origins", "100")
+    room = load_activity(open_dataset("small")).span_days - (4 * 14 + 14)
+    assert f"use --origins {room + 1}." in sentence
+    sentence = told(capsys, "--horizon", "28", "--origins", "2")
+    assert "use a shorter --horizon or add earlier data" in sentence
+
+
+def test_origins_are_a_stride_apart_or_closer_where_room_is_short() -> None:
+    assert evaluate._steps_back(100, 4, 14, "d", "").tolist() == [42, 28, 14, 0]
+    assert evaluate._steps_back(10, 4, 14, "d", "").tolist() == [9, 6, 3, 0]
+    assert evaluate._steps_back(3, 4, 14, "d", "").tolist() == [3, 2, 1, 0]
+    assert evaluate._steps_back(0, 1, 14, "d", "").tolist() == [0]
+    with pytest.raises(UserError, match=r"too little for 4 origins: use --origins 3\."):
+        evaluate._steps_back(2, 4, 14, "d", "")
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="_steps_back does not say that one origin would fit")
+def test_room_for_one_origin_is_said() -> None:
+    with pytest.raises(UserError, match=r"use --origins 1\."):
+        evaluate._steps_back(0, 2, 14, "d", "")
+
+
+cut_off_first = pytest.mark.xfail(
+    strict=True, raises=AttributeError, reason="the data are cut off before their kind is looked at: a traceback"
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--horizon", "0"], ["--horizon 0 must be at least 1"]),
+        (["--horizon", "-5"], ["--horizon -5 must be at least 1"]),
+        (["--horizon", "soon"], ["--horizon", "soon"]),
+        (["--origins", "0"], ["--origins 0 must be at least 1"]),
+        (["--stride", "0"], ["--stride 0 must be at least 1"]),
+        (["--model", "sentiment"], ["--model", "sentiment"]),
+        (["--data.dataset", "missing"], ["missing"]),
+        (["--config", "missing.yaml"], ["missing.yaml"]),
+        (["--horizon", "14", "--model.nonsense", "1"], ["nonsense"]),
+        pytest.param(
+            ["--horizon", "14", "--model", "retention", "--config", str(evaluate.CONFIGS["engagement"])],
+            ["--config"],
+            marks=pytest.mark.xfail(
+                strict=True, raises=AttributeError, reason="the data are cut off before their kind is looked at"
+            ),
+        ),
+        pytest.param(
+            ["--horizon", "14", "--config", str(evaluate.CONFIGS["retention"])],
+            ["--config"],
+            marks=pytest.mark.xfail(
+                strict=True, raises=AttributeError, reason="the data are cut off before their kind is looked at"
+            ),
+        ),
+    ],
+)
+def test_mistakes_are_one_sentence(
+    small_dataset, flags: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_dataset(reviews=0)
+    sentence = told(capsys, "--origins", "1", *flags)
+    assert all(word in sentence for word in words), sentence
+    assert not home.evaluations("small", "engagement").exists()
+
+
+def question(dataset: Dataset, answer: float, again: bool = False, **asked: int) -> float:
+    result = evaluation.kept(dataset, "engagement", [], {"origins": 1, **asked}, lambda: {"metrics": answer}, again)
+    return result["metrics"]
+
+
+def test_a_result_is_kept_for_the_same_question_alone(small_dataset) -> None:
+    dataset = small_dataset(reviews=0)
+    assert question(dataset, 1.0) == 1.0
+    assert question(dataset, 2.0) == 1.0
+    assert question(dataset, 3.0, origins=2) == 3.0
+    assert question(dataset, 4.0, again=True) == 4.0
+    assert question(dataset, 5.0) == 4.0
+    assert question(small_dataset(reviews=0, seed=1), 6.0) == 6.0
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="the clock is not part of what names a kept result")
+def test_a_result_is_not_kept_for_another_clock(small_dataset) -> None:
+    dataset = small_dataset(reviews=0)
+    assert question(dataset, 1.0) == 1.0
+    events = {"interactions": dataset.interactions(), "items": dataset.items(), "users": dataset.users()}
+    earlier = write_dataset("small", events, sources=SOURCES, as_of=dataset.as_of - pd.Timedelta(days=20), replace=True)
+    assert question(earlier, 2.0) == 2.0
+
+
+# -- the future ------------------------------------------------------------------------------------------------------
+
+
+def rewritten_after(dataset: Dataset, name: str, day: pd.Timestamp) -> Dataset:
+    """A copy with the same clock in which something else happens from `day` on: nobody comes but for title i39."""
+    events = dataset.interactions()
+    before = events[events["timestamp"] < day]
+    rng = np.random.default_rng(0)
+    n = 400
+    span = (dataset.as_of - day) / pd.Timedelta(seconds=1)
+    burst = pd.DataFrame(
+        {
+            "user_id": rng.choice([*events["user_id"].unique(), "newcomer"], n),
+            "item_id": "i39",
+            "timestamp": day + pd.to_timedelta(rng.uniform(0, span, n), unit="s"),
+            "kind": "watch",
+        }
+    )
+    tables = {"interactions": pd.concat([before, burst], ignore_index=True), "items": dataset.items()}
+    return write_dataset(name, tables, sources=SOURCES, as_of=dataset.as_of)
+
+
+@pytest.fixture
+def two_futures(small_dataset) -> tuple[Dataset, Dataset]:
+    """Two datasets that agree until 14 days before their clock."""
+    dataset = small_dataset(reviews=0)
+    day = dataset.as_of.normalize() - pd.Timedelta(days=13)
+    other = rewritten_after(dataset, "other", day)
+    assert (other.interactions()["timestamp"] >= day).sum() == 400
+    return dataset, other
+
+
+def test_an_engagement_forecast_at_an_origin_does_not_know_what_came(two_futures: tuple[Dataset, Dataset]) -> None:
+    found, panels = [], []
+    argv = ["--config", str(evaluate.CONFIGS["engagement"]), *TINY, "--data.windows_per_epoch", "64"]
+    for dataset in two_futures:
+        panel = load_panel(dataset, chosen_before_days=14)
+        origin = panel.n_steps - 14
+        known = panel.until(origin)
+        module, data, seed = evaluate._trained_at(argv, dataset.name, 14, lambda data, known=known: data.use(known))
+        assert isinstance(module, EngagementLSTM)
+        assert isinstance(data, EngagementData)
+        assert seed == 42
+        found.append(forecasts(module, data, np.array([origin]), origin))
+        panels.append(panel)
+    assert panels[0].series_ids == panels[1].series_ids
+    assert not np.array_equal(panels[0].values[:, -13:], panels[1].values[:, -13:])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.isfinite(found[0]).any()
+
+
+def test_a_chance_to_return_at_a_cut_does_not_know_who_did(two_futures: tuple[Dataset, Dataset]) -> None:
+    """14 days before the clock lie a few hours before the day on which the two part."""
+    found, labels = [], []
+    argv = ["--config", str(evaluate.CONFIGS["retention"]), *TINY]
+    for dataset in two_futures:
+        activity = load_activity(dataset)
+        known = activity.before(14)
+        module, data, _ = evaluate._trained_at(argv, dataset.name, 14, lambda data, known=known: data.use(known))
+        assert isinstance(module, RetentionLSTM)
+        cases = data.at(activity, 14)  # type: ignore[attr-defined]
+        found.append(pd.Series(evaluate.probabilities(module, cases), index=activity.user_ids[cases.user]))
+        labels.append(cases.label)
+    pd.testing.assert_series_equal(found[0], found[1])
+    assert not np.array_equal(*labels)
+
+
+def test_titles_are_chosen_by_what_was_watched_before_the_blocks_that_judge(
+    two_futures: tuple[Dataset, Dataset],
+) -> None:
+    same, other = (EngagementData(dataset.name, horizon_days=14, n_titles=10) for dataset in two_futures)
+    assert same.panel.series_ids == other.panel.series_ids
+    assert "title:i39" not in other.panel.series_ids
+    assert "title:i39" in load_panel(two_futures[1], n_titles=10).series_ids
+
+
+@pytest.mark.parametrize("model", ["engagement", "retention"])
+def test_each_model_is_trained_on_what_was_known_at_its_origin(
+    model: str, small_dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backtest itself, with a stand-in that notes what it is given instead of training on it."""
+    original = small_dataset(n_days=150, reviews=0)
+    dataset = rewritten_after(original, "other", original.as_of.normalize() - pd.Timedelta(days=13))
+    given: list[Any] = []
+
+    def noted(argv: list[str], name: str, horizon: int, cut_off: Any) -> tuple[Any, Any, int]:
+        data = EngagementData(name, horizon) if model == "engagement" else RetentionData(name, horizon)
+        cut_off(data)
+        given.append(data.panel if isinstance(data, EngagementData) else data.activity)
+        module = EngagementLSTM(hidden_size=2) if model == "engagement" else RetentionLSTM(hidden_size=2)
+        return module.eval(), data, 0
+
+    monkeypatch.setattr(evaluate, "_trained_at", noted)
+    backtest = evaluate._backtest_engagement if model == "engagement" else evaluate._backtest_retention
+    result = backtest([], dataset, 14, 3, 5)
+    if model == "engagement":
+        n_steps = load_panel(dataset).n_steps
+        assert [panel.n_steps for panel in given] == [n_steps - 14 - back for back in (10, 5, 0)]
+        assert "2024-05-06 to 2024-05-16" in result["split"]["protocol"]
+        assert "title:i39" in load_panel(dataset).series_ids
+        assert "title:i39" not in given[0].series_ids  # chosen by what was watched before the first origin
+    else:
+        whole = load_activity(dataset)
+        assert [known.span_days for known in given] == [whole.span_days - 14 - back for back in (10, 5, 0)]
+        assert [len(known.day) for known in given] == [(whole.day >= 14 + back).sum() for back in (10, 5, 0)]
+        assert "from 24 to 14 days before the clock" in result["split"]["protocol"]
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="Lightning stops without a validation metric: a traceback")
+@pytest.mark.parametrize("command", ["fit", "evaluate"])
+def test_series_with_nothing_known_in_the_validation_block_are_refused(
+    command: str, marquee_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    day = np.arange(200)
+    dates = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(day, unit="D")
+    plays = pd.DataFrame({"series_id": "plays", "date": dates, "value": 5.0 + day % 7})
+    unknown = (day >= 200 - 56) & (day < 200 - 28) if command == "fit" else (day >= 200 - 84) & (day < 200 - 28)
+    write_dataset("small", {"metrics": plays[~unknown]}, sources=SOURCES)
+    argv = ["--config", str(evaluate.CONFIGS["engagement"]), "--data.dataset", "small", *TINY]
+    assert main([command, *argv, *(["--origins", "1"] if command == "evaluate" else [])]) == 2
+    assert capsys.readouterr().err.count("error: ") == 1
