@@ -62,16 +62,28 @@ def with_defaults(models: Sequence[str], argv: list[str]) -> list[str]:
     rest = argv[1:]
     checkpoint = option(rest, "--ckpt_path")
     if checkpoint is None:
+        # The run's own configuration goes with its weights: --config only says which model is meant.
         dataset = option(rest, "--data.dataset", "--data.init_args.dataset") or "demo"
         run = runs.require_run(open_dataset(dataset).name, _model_of(models, rest))
         checkpoint = str(run / ("model.ckpt" if argv[0] == "predict" else "best.ckpt"))
-        rest += ["--ckpt_path", checkpoint]
+        rest = [*_without(rest, "--config", "-c"), "--ckpt_path", checkpoint]
     elif not Path(checkpoint).is_file():
         raise UserError(f"--ckpt_path {checkpoint} does not exist: give a .ckpt file of a run.")
     config = run_of(Path(checkpoint)) / "config.yaml"
     if option(rest, "--config", "-c") is None and config.is_file():
         rest = ["--config", str(config), *rest]
     return [argv[0], *rest]
+
+
+def _without(argv: Sequence[str], *names: str) -> list[str]:
+    """`argv` without options that take one value, given as `--name value` or `--name=value`."""
+    kept: list[str] = []
+    skip = False
+    for argument in argv:
+        if not skip and argument.partition("=")[0] not in names:
+            kept.append(argument)
+        skip = not skip and argument in names
+    return kept
 
 
 def _model_of(models: Sequence[str], argv: Sequence[str]) -> str:

@@ -46,7 +46,8 @@ def kept(
     """
     recipe = report.recipe(argv)
     asked = {"config_sha256": recipe["config_sha256"], "overrides": recipe["overrides"]}
-    identity = {"fingerprint": dataset.fingerprint, **question, **asked}
+    clock = {"as_of": None if dataset.as_of is None else dataset.as_of.isoformat(), "time_kind": dataset.time_kind}
+    identity = {"fingerprint": dataset.fingerprint, **clock, **question, **asked}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = home.evaluations(dataset.name, model) / f"{key}.json"
     if path.is_file() and not again:

@@ -10,9 +10,11 @@ LightningDataModule has `dataset`, `fit_on` ("train" or "everything") and `save(
 """
 
 import os
+import re
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -36,6 +38,8 @@ from data.errors import UserError
 from data.quiet import quiet_lightning
 from data.refit import prepare_refit
 
+_OF_SETTINGS = re.compile(r"[/\\]torch[/\\](nn|optim)[/\\]")
+
 Measure = Callable[[pl.LightningModule, pl.LightningDataModule, Path], dict[str, Any]]
 
 
@@ -58,12 +62,18 @@ def main(package: Package, args: Sequence[str] | None = None) -> int:
 
 def _dispatch(package: Package, argv: list[str]) -> None:
     quiet_lightning()
-    if argv[:1] == ["evaluate"]:
-        package.evaluate(argv[1:])
-    elif argv[:1] == ["promote"]:
-        _promote(package, argv[1:])
-    else:
-        _lightning(package, argv)
+    try:
+        if argv[:1] == ["evaluate"]:
+            package.evaluate(argv[1:])
+        elif argv[:1] == ["promote"]:
+            _promote(package, argv[1:])
+        else:
+            _lightning(package, argv)
+    except ValueError as failure:
+        mistake = _mistake_behind(failure)
+        if mistake is None:
+            raise
+        raise mistake from None
 
 
 def _promote(package: Package, argv: list[str]) -> None:
@@ -98,19 +108,16 @@ def _lightning(package: Package, argv: list[str]) -> None:
             parser_kwargs=raw | dict.fromkeys(LightningCLI.subcommands(), raw),
         )
     except ArgumentError as mistake:
-        raise _user_error_behind(mistake) or UserError(
-            one_sentence(package.name, package.models, str(mistake))
-        ) from None
-    except ValueError as failure:
-        mistake_of_user = _user_error_behind(failure)
-        if mistake_of_user is None:
-            raise
-        raise mistake_of_user from None
+        raise _mistake_behind(mistake) or UserError(one_sentence(package.name, package.models, str(mistake))) from None
 
 
-def _user_error_behind(failure: BaseException | None) -> UserError | None:
-    """The sentence of a module or datamodule that refused its arguments: jsonargparse wraps it in a ValueError."""
+def _mistake_behind(failure: BaseException | None) -> UserError | None:
+    """The sentence behind an error: of a module or datamodule that refused its arguments (jsonargparse wraps it in a
+    ValueError), or of a torch layer or optimiser that refused a setting, e.g. a dropout of 2."""
     while failure is not None and not isinstance(failure, UserError):
+        raised_in = traceback.extract_tb(failure.__traceback__)[-1:]
+        if isinstance(failure, ValueError) and raised_in and _OF_SETTINGS.search(raised_in[0].filename):
+            return UserError(f"A setting under --model is impossible: {str(failure).splitlines()[0].rstrip('.')}.")
         failure = failure.__cause__ or failure.__context__
     return failure
 

@@ -15,6 +15,7 @@ block is seen by a window of an earlier one. Origins in a block lie a week apart
 horizon ahead, because their block ends.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from data.atomic import write_json
 from data.dataset import open_dataset
@@ -83,9 +84,31 @@ class Windows(Dataset[Batch]):
         }
 
 
+class Draw(Sampler[int]):
+    """`number` of `n` positions at random, anew in each epoch and alike in all processes, which share them out.
+
+    Lightning replaces torch's RandomSampler under DDP by one of its own that draws everything.
+    """
+
+    def __init__(self, n: int, number: int) -> None:
+        self.n, self.number, self.epoch = n, number, 0
+        self.seed = int(torch.initial_seed() % 2**31)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        return iter(torch.randperm(self.n, generator=generator)[: self.number].tolist())
+
+
 def loader(windows: Windows, batch_size: int, windows_per_epoch: int = 0) -> DataLoader[Batch]:
     """Batches of `windows`: in order, or `windows_per_epoch` (at most all) at random without repetition."""
-    sampler = RandomSampler(windows, num_samples=min(windows_per_epoch, len(windows))) if windows_per_epoch else None
+    sampler = Draw(len(windows), min(windows_per_epoch, len(windows))) if windows_per_epoch else None
     return DataLoader(windows, batch_size=batch_size, sampler=sampler, collate_fn=_as_it_is)
 
 
@@ -115,9 +138,12 @@ class EngagementData(pl.LightningDataModule):
         windows_per_epoch: int = 4096,
     ) -> None:
         super().__init__()
-        for name, value in (("horizon_days", horizon_days), ("context_days", context_days), ("batch_size", batch_size)):
-            if value < 1:
-                raise UserError(f"--data.{name} {value} must be at least 1.")
+        least = {"horizon_days": 1, "context_days": 1, "n_titles": 0, "batch_size": 1, "windows_per_epoch": 1}
+        for name, value in zip(
+            least, (horizon_days, context_days, n_titles, batch_size, windows_per_epoch), strict=True
+        ):
+            if value < least[name]:
+                raise UserError(f"--data.{name} {value} must be at least {least[name]}.")
         if context_days < RECENT_DAYS:
             raise UserError(f"--data.context_days {context_days} must be at least {RECENT_DAYS}.")
         self.dataset = dataset
@@ -189,7 +215,7 @@ class EngagementData(pl.LightningDataModule):
 
     def training_windows(self) -> Windows:
         stop = self.block("validation")[0] if self.fit_on == "train" else self.panel.n_steps
-        week = self.panel.steps(BLOCK_STRIDE_DAYS)
+        week = min(self.panel.steps(BLOCK_STRIDE_DAYS), self.horizon_steps)
         origins = np.arange(self.panel.steps(MIN_CONTEXT_DAYS), max(stop - week, 0) + 1)
         windows = self.windows(origins, stop, min_future=week)
         if len(windows) == 0:
@@ -203,10 +229,22 @@ class EngagementData(pl.LightningDataModule):
         return loader(self.training_windows(), self.batch_size, self.windows_per_epoch)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return loader(self.windows(self.origins("validation"), self.block("validation")[1]), self.batch_size)
+        return self._held_out("validation")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return loader(self.windows(self.origins("test"), self.block("test")[1]), self.batch_size)
+        return self._held_out("test")
+
+    def _held_out(self, split: Literal["validation", "test"]) -> DataLoader[Batch]:
+        start, stop = self.block(split)
+        windows = self.windows(self.origins(split), stop)
+        if len(windows) == 0:
+            first, last = self.panel.dates(start, stop)[[0, -1]]
+            raise UserError(
+                f"No series of dataset '{self.dataset}' is known from {first:%Y-%m-%d} to {last:%Y-%m-%d} and before, "
+                f"the days of {split}, so a forecast cannot be checked: import what is missing there, or set the "
+                "clock with --as-of to the last known day."
+            )
+        return loader(windows, self.batch_size)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """One window for each series that can be forecast, at the panel's end."""

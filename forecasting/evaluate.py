@@ -7,14 +7,17 @@ what came. Nothing that happened after an origin reaches a forecast made there, 
 """
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.cli import LightningCLI
 
 from data import command, evaluation
+from data.arguments import option
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
 from forecasting import metrics
@@ -35,6 +38,7 @@ OURS, NAIVE, MEAN_28, LOGISTIC, BASE_RATE = (
 BEST = {"relmae": "min", "mase": "min", "smape": "min", "wql": "min"} | {
     "auroc": "max", "pr_auc": "max", "log_loss": "min", "brier": "min", "lift@10%": "max",
 }  # fmt: skip
+KINDS = {"engagement": (EngagementLSTM, EngagementData), "retention": (RetentionLSTM, RetentionData)}
 CONFIGS = {m: Path(__file__).parent / "configs" / f"{m}-quick.yaml" for m in ("engagement", "retention")}
 _MEDIAN = LEVELS.index(0.5)
 
@@ -140,8 +144,8 @@ def _point_metrics(
 
 def verdict(table: Table, metric: str, lower_is_better: bool) -> str:
     """A plain sentence on where ours stands beside the best baseline."""
-    ours = table[OURS].get(metric)
-    others = {m: v for m, row in table.items() if m != OURS and (v := row.get(metric)) is not None}
+    known = {m: v for m, row in table.items() if (v := row.get(metric)) is not None and np.isfinite(v)}
+    ours, others = known.get(OURS), {m: v for m, v in known.items() if m != OURS}
     if ours is None or not others:
         return f"There is no {metric} to compare."
     best = (min if lower_is_better else max)(others, key=lambda m: others[m])
@@ -309,28 +313,42 @@ def _steps_back(room: int, origins: int, stride: int, dataset: str, needed: str)
         UserError: there is no room for so many.
     """
     if room < origins - 1:
-        fix = f"use --origins {room + 1}" if room > 0 else "use a shorter --horizon or add earlier data"
+        fix = f"use --origins {room + 1}" if room >= 0 else "use a shorter --horizon or add earlier data"
         raise UserError(f"Dataset '{dataset}' has {needed}, too little for {origins} origins: {fix}.")
     stride = min(stride, room // (origins - 1)) if origins > 1 else stride
     return np.arange(origins)[::-1] * stride
 
 
-def _trained_at(
-    argv: list[str], dataset: str, horizon: int, cut_off: Any
-) -> tuple[pl.LightningModule, pl.LightningDataModule, Any]:
+def _trained_at(argv: list[str], model: str, dataset: str, horizon: int, cut_off: Any) -> tuple[Any, Any, Any]:
     """The module that `fit` would have served when `cut_off(datamodule)` was all there was, its data and the seed."""
     with tempfile.TemporaryDirectory() as name:
-        where = ["--data.dataset", dataset, "--data.horizon_days", str(horizon)]
-        quiet = ["--trainer.enable_progress_bar", "false"]
-        cli = evaluation.configured("forecasting", [*argv, *where, *quiet], (), Path(name))
+        cli = _configured(argv, model, dataset, horizon, Path(name))
         cut_off(cli.datamodule)
         epochs = evaluation.train(cli, Path(name))
         return evaluation.refit(cli, Path(name), epochs), cli.datamodule, cli.config.seed_everything
 
 
+def _configured(argv: list[str], model: str, dataset: str, horizon: int, folder: Path) -> LightningCLI:
+    """Trainer, module and data of a configuration.
+
+    Raises:
+        UserError: it is another model's.
+    """
+    where = ["--data.dataset", dataset, "--data.horizon_days", str(horizon)]
+    quiet = ["--trainer.enable_progress_bar", "false"]
+    cli = evaluation.configured("forecasting", [*argv, *where, *quiet], (), folder)
+    if not isinstance(cli.model, KINDS[model][0]) or not isinstance(cli.datamodule, KINDS[model][1]):
+        raise UserError(
+            f"--config {option(argv, '--config')} does not configure the {model} model: use one of its "
+            f"configurations, or another --model ({', '.join(CONFIGS)})."
+        )
+    return cli
+
+
 def _backtest_engagement(argv: list[str], dataset: Dataset, horizon: int, origins: int, stride: int) -> dict[str, Any]:
-    days = horizon + (origins - 1) * stride
-    panel = load_panel(dataset, chosen_before_days=days)
+    with tempfile.TemporaryDirectory() as name:
+        n_titles = _configured(argv, "engagement", dataset.name, horizon, Path(name)).datamodule.n_titles
+    panel = load_panel(dataset, n_titles, chosen_before_days=horizon + (origins - 1) * stride)
     ahead = panel.steps(horizon)
     room = panel.n_steps - ahead - (panel.steps(MIN_CONTEXT_DAYS) + 3 * ahead)
     back = _steps_back(
@@ -340,10 +358,10 @@ def _backtest_engagement(argv: list[str], dataset: Dataset, horizon: int, origin
     ours = np.full((len(panel.series_ids), origins, ahead, len(LEVELS)), np.nan)
     for number, origin in enumerate(at):
         print(f"Origin {number + 1} of {origins}: {panel.dates(origin, origin + 1)[0]:%Y-%m-%d}", flush=True)
-        known = panel.until(int(origin))
-        module, data, seed = _trained_at(argv, dataset.name, horizon, lambda data, known=known: data.use(known))
-        if not isinstance(module, EngagementLSTM) or not isinstance(data, EngagementData):
-            raise UserError("--config is not one of the engagement forecaster: use --model retention with it.")
+        known = begun(panel.until(int(origin)))
+        module, data, seed = _trained_at(
+            argv, "engagement", dataset.name, horizon, lambda data, known=known: data.use(known)
+        )
         ours[:, number] = forecasts(module, data, np.array([origin]), int(origin))[:, 0]
     actual = actuals(panel, at, ahead, panel.n_steps)
     tables = tables_of(panel, ours, simple(panel, at, ahead), actual, int(at[0]))
@@ -359,9 +377,21 @@ def _backtest_engagement(argv: list[str], dataset: Dataset, horizon: int, origin
             f"relmae is MAE / MAE of the seasonal naive on the same days, geometric mean over series. "
             f"{verdict(tables[''], 'relmae', True)}",
             _NOTE_POINTS,
-            f"Series: {TOTAL}, {ACTIVE}, genres, and the titles most watched before the first origin.",
+            *_series_note(panel),
         ],
     }
+
+
+def begun(panel: Panel) -> Panel:
+    """`panel` with series that hold nothing but zeros as unknown: at its end nobody knows yet that they will begin."""
+    silent = ~(panel.values > 0).any(axis=1, keepdims=True)
+    return replace(panel, values=np.where(silent, np.nan, panel.values))
+
+
+def _series_note(panel: Panel) -> list[str]:
+    if TOTAL not in panel.series_ids:
+        return []
+    return [f"Series: {TOTAL}, {ACTIVE}, genres, and the titles most watched before the first origin."]
 
 
 def _backtest_retention(argv: list[str], dataset: Dataset, horizon: int, origins: int, stride: int) -> dict[str, Any]:
@@ -373,9 +403,9 @@ def _backtest_retention(argv: list[str], dataset: Dataset, horizon: int, origins
     for number, days in enumerate(back + horizon):
         print(f"Cut {number + 1} of {origins}: {days} days before the clock", flush=True)
         known = activity.before(int(days))
-        module, data, seed = _trained_at(argv, dataset.name, horizon, lambda data, known=known: data.use(known))
-        if not isinstance(module, RetentionLSTM) or not isinstance(data, RetentionData):
-            raise UserError("--config is not one of the retention model: use --model engagement with it.")
+        module, data, seed = _trained_at(
+            argv, "retention", dataset.name, horizon, lambda data, known=known: data.use(known)
+        )
         cases = data.at(activity, int(days))
         judged.append(cases)
         for method, p in _predictions(module, data.cases("everything"), cases).items():

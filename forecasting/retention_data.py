@@ -266,7 +266,8 @@ class RetentionData(pl.LightningDataModule):
         cuts = self.cuts(split)
         share = 1.0
         if split in ("train", "everything"):
-            share = min(1.0, self.max_cases / max(1, len(cuts) * len(self.activity.user_ids)))
+            members = len(np.unique(self.activity.user))
+            share = min(1.0, self.max_cases / max(1, len(cuts) * members))
         rng = np.random.default_rng(0)
         parts = []
         for cut in cuts:

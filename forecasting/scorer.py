@@ -31,6 +31,10 @@ from forecasting.retention_reasons import Reference, top_reasons
 from forecasting.series import load_panel
 
 # The probability to come back is cut in three; the words for them are the dashboard's.
+_WINDOW = {
+    "engagement": {"step_days", "horizon_days", "context_days", "n_titles"},
+    "retention": {"horizon_days", "n_weeks", "reference"},
+}
 BANDS = ((1 / 3, "high"), (2 / 3, "medium"), (np.inf, "low"))
 
 
@@ -42,9 +46,13 @@ def window_of(run: Path) -> dict[str, Any]:
     """
     path = run / "window.json"
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        window = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as failure:
         raise UserError(f"{path} cannot be read ({failure}): train again or promote another run.") from None
+    needed = _WINDOW[run.parent.name]
+    if not isinstance(window, dict) or not needed <= set(window):
+        raise UserError(f"{path} lacks {', '.join(sorted(needed))}: train again or promote another run.")
+    return window
 
 
 def _out(out: Path | None, dataset: str, name: str) -> Path:
@@ -77,8 +85,8 @@ def forecast(
     horizon_days = window["horizon_days"] if horizon_days is None else horizon_days
     if not 1 <= horizon_days <= window["horizon_days"]:
         raise UserError(
-            f"--horizon {horizon_days}: run {run.name} forecasts 1 to {window['horizon_days']} days; for more, train "
-            f"with --data.horizon_days {max(1, horizon_days)}."
+            f"--horizon {horizon_days}: run {run.name} forecasts 1 to {window['horizon_days']} days"
+            + (f"; for more, train with --data.horizon_days {horizon_days}." if horizon_days > 0 else ".")
         )
     module = load_served(EngagementLSTM, run, device)
     panel = load_panel(dataset, n_titles=window["n_titles"])

@@ -1,5 +1,6 @@
 """Fixtures that every test file may use: a home of its own, and small generated datasets with a known answer."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 from data.dataset import Dataset, Source, write_dataset
 
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so all commands that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, str(Path(__file__).parent))  # so that `import device_check` works in every test file
 
 GENRES = ("Drama", "Comedy", "Action", "Horror")

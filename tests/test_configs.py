@@ -3,6 +3,7 @@
 Those of the sentiment analyser need an encoder: see test_nlp_sentiment.py.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -83,13 +84,25 @@ def test_a_run_is_tested_as_it_was_configured(small_dataset) -> None:
             assert main([command, "--ckpt_path", str(run / checkpoint), *quiet]) == 0
 
 
-@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="--config both names the model and replaces the run's own")
 def test_a_configuration_that_only_names_the_model_does_not_replace_the_runs(small_dataset) -> None:
     small_dataset(reviews=0)
     quiet = ["--data.dataset", "small", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
     config = ["--config", "forecasting/configs/retention-quick.yaml"]
     assert forecasting(["fit", *config, *quiet, "--model.hidden_size", "8", "--trainer.max_epochs", "1"]) == 0
     assert forecasting(["test", *config, *quiet]) == 0
+
+
+@pytest.mark.parametrize("flag", [["--model.dropout", "2"], ["--model.learning_rate", "-1"]])
+@pytest.mark.parametrize(
+    ("main", "config"),
+    [(recsys, "recsys/configs/quick.yaml"), (forecasting, "forecasting/configs/engagement-quick.yaml")],
+)
+def test_a_value_that_no_network_can_have_is_one_sentence(
+    main: Callable[[list[str]], int], config: str, flag: list[str], small_dataset
+) -> None:
+    small_dataset(reviews=0)
+    quiet = ["--data.dataset", "small", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
+    assert main(["fit", "--config", config, *quiet, *flag, "--trainer.max_epochs", "1"]) == 2
 
 
 def test_every_model_has_a_quick_a_full_and_a_gpu_configuration() -> None:

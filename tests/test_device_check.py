@@ -27,3 +27,13 @@ def test_lets_one_device_scalars_and_transfers_pass() -> None:
         out = layer(batch["x"] * torch.tensor(2.0)) + torch.ones(2).to("meta")
         out.sum().backward()
     assert out.device.type == "meta"
+
+
+def test_what_is_taken_to_the_host_stays_there_and_a_mask_chooses_everything() -> None:
+    values = on_meta(torch.ones(3, 4, dtype=torch.float16))
+    with one_device():
+        chosen = values[values > 0]
+        host = chosen.float().cpu()
+        with pytest.raises(TwoDevicesError):
+            host + chosen
+    assert host.tolist() == [0.0] * 12

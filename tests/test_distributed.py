@@ -84,7 +84,6 @@ def test_a_forecaster_from_two_processes_is_whole(forecaster: Path) -> None:
     assert (forecaster / "window.json").is_file()
 
 
-@pytest.mark.xfail(strict=True, reason="Lightning replaces the random sampler and forgets how many it was to draw")
 def test_two_processes_share_the_windows_of_an_epoch(forecaster: Path) -> None:
     curve = pd.read_csv(forecaster / "logs" / "metrics.csv")
     steps = curve["step"].max() + 1

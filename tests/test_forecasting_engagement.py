@@ -179,6 +179,17 @@ def test_bad_arguments_are_refused(setting: str, value: int) -> None:
         EngagementData("generated", **{setting: value})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(("setting", "value"), [("windows_per_epoch", 0), ("windows_per_epoch", -1), ("n_titles", -1)])
+def test_other_bad_arguments_are_refused(setting: str, value: int) -> None:
+    with pytest.raises(UserError, match=f"--data.{setting} {value}"):
+        EngagementData("generated", **{setting: value})  # type: ignore[arg-type]
+
+
+def test_a_horizon_of_less_than_a_week_can_be_learned() -> None:
+    windows = data_of(weekly_panel(), horizon=3).training_windows()
+    assert len(windows) > 100
+
+
 def test_a_panel_with_nothing_to_learn_from_is_refused() -> None:
     values = np.full((2, 120), NAN)
     values[:, -10:] = 3

@@ -20,6 +20,8 @@ from nlp.__main__ import main
 from nlp.datamodule import ReviewData
 from nlp.sentiment import SentimentModule, pool_tokens, pool_windows
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CONFIGS = sorted(path.stem for path in Path("nlp/configs").glob("*.yaml"))
 
 
