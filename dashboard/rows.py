@@ -2,10 +2,11 @@
 
 A row is a heading and cards: `item_id`, `match` (0 to 1 or NaN), `note` (a few words) and `reason_item_id` (or None).
 
-Match. Scores between 0 and 1 are the recommender's own probability that the member picks the title rather than one
-drawn at random, and the badge shows them as they are. Any other score has no unit; the badge then tells what can be
-checked, the share of the titles the member has not seen that the model ranks below this one: rank 1 of 1,601 unseen
-titles is a match of 1 - 1/1601. Shown is 1 to 99 %, never certainty. Titles outside the scored list have no badge.
+Match. Scores between 0 and 1 are the recommender's own probability that the member picks the title rather than one of
+the few drawn at random that it was trained against, and the badge shows them as they are. Any other score has no unit;
+the badge then tells what can be checked, the share of the titles the member has not seen that the model ranks below
+this one: rank 1 of 1,601 unseen titles is a match of 1 - 1/1601. Shown is 1 to 99 %, never certainty. Titles outside
+the scored list have no badge.
 """
 
 from collections.abc import Iterable, Sequence

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from jsonargparse import ArgumentError
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -20,6 +19,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from data import home, report
 from data.arguments import readable
 from data.atomic import write_json
+from data.checkpoints import slim
 from data.dataset import Dataset
 from data.errors import UserError
 from data.refit import prepare_refit
@@ -145,10 +145,7 @@ def train(cli: LightningCLI, folder: Path) -> int:
     cli.trainer.fit(cli.model, datamodule=cli.datamodule)
     if cli.trainer.interrupted:
         raise KeyboardInterrupt("Interrupted: nothing was kept.")
-    checkpoint = folder / "best.ckpt"
-    content = torch.load(checkpoint, map_location="cpu", weights_only=False)  # our own file, written a moment ago
-    torch.save({k: content[k] for k in ("state_dict", "hyper_parameters", "pytorch-lightning_version")}, checkpoint)
-    return int(content["epoch"]) + 1
+    return slim(folder / "best.ckpt", folder / "best.ckpt")
 
 
 def refit(cli: LightningCLI, folder: Path, epochs: int) -> pl.LightningModule:

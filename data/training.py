@@ -33,6 +33,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from data import command, report, runs
 from data.arguments import one_sentence, run_of, with_defaults
 from data.atomic import atomic_file, write_json, write_text
+from data.checkpoints import slim
 from data.dataset import open_dataset
 from data.errors import UserError
 from data.quiet import quiet_lightning
@@ -220,7 +221,7 @@ class _MarqueeCLI(LightningCLI):
         fitted = time.perf_counter()
 
         best = self._best.best_model_path or self._best.last_model_path
-        epochs = _slim(Path(best), self.run / "best.ckpt") if trainer.is_global_zero else 0
+        epochs = slim(Path(best), self.run / "best.ckpt") if trainer.is_global_zero else 0
         epochs = trainer.strategy.broadcast(epochs)
         self._say(f"Measuring the best of {trainer.current_epoch} epochs (epoch {epochs}) beside the baselines ...")
         measured: dict[str, Any] = {}
@@ -366,12 +367,3 @@ def _device(trainer: pl.Trainer) -> str:
     kind = trainer.strategy.root_device.type
     name = torch.cuda.get_device_name(0) if kind == "cuda" else kind
     return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
-
-
-def _slim(source: Path, target: Path) -> int:
-    """Copy a checkpoint without optimiser and loop state; return the number of epochs that it has seen."""
-    checkpoint = torch.load(source, map_location="cpu", weights_only=False)  # our own file, written a moment ago
-    kept = ("state_dict", "hyper_parameters", "hparams_name", "pytorch-lightning_version", "epoch", "global_step")
-    with atomic_file(target) as temporary:
-        torch.save({key: checkpoint[key] for key in kept if key in checkpoint}, temporary)
-    return int(checkpoint["epoch"]) + 1

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 
 from data import training
-from forecasting.evaluate import evaluate, measure
+from forecasting.backtest import evaluate
+from forecasting.evaluate import measure
 
 PACKAGE = training.Package(name="forecasting", models=("engagement", "retention"), measure=measure, evaluate=evaluate)
 

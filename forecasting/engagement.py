@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forecasting.engagement_data import Batch
+from forecasting.optimisation import adamw
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 QUANTILES = ("q05", "q25", "q50", "q75", "q95")
@@ -234,11 +235,8 @@ class EngagementLSTM(pl.LightningModule):
         return columns | {name: quantiles[..., i].flatten() for i, name in enumerate(QUANTILES)}
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["l2"]
-        )
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.hparams["learning_rate_decay"])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        chosen = self.hparams
+        return adamw(self.parameters(), chosen["learning_rate"], chosen["learning_rate_decay"], chosen["l2"])
 
 
 def spread_correction(target: Tensor, quantiles: Tensor) -> Tensor:

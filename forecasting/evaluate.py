@@ -1,32 +1,24 @@
-"""The two LSTMs and their baselines on the same windows: for the report of a fit, and `python -m forecasting evaluate`.
+"""The two LSTMs and their baselines on the same windows: what a fit reports, and the figures that a backtest shares.
 
-A fit is measured on its own test block (engagement: the last horizon; retention: the last 30 days). `evaluate` is a
-rolling-origin backtest: at each of several origins in the past everything later is cut off, the model is trained as
-`fit` would have trained it on that day (epochs chosen on validation, then refitted), and what it said is compared with
-what came. Nothing that happened after an origin reaches a forecast made there, the choice of titles included.
+A fit is measured on its own test block (engagement: the last horizon; retention: the last 30 days). One block is one
+draw; forecasting/backtest.py takes more of them.
 """
 
-import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.cli import LightningCLI
 
-from data import command, evaluation
-from data.arguments import option
-from data.dataset import Dataset, open_dataset
 from data.errors import UserError
 from forecasting import metrics
 from forecasting.baselines import base_rate, logistic_regression, mean_of_last, seasonal_naive
 from forecasting.engagement import LEVELS, EngagementLSTM
-from forecasting.engagement_data import MIN_CONTEXT_DAYS, RECENT_DAYS, EngagementData
+from forecasting.engagement_data import RECENT_DAYS, EngagementData
 from forecasting.retention import RetentionLSTM
-from forecasting.retention_data import MIN_HISTORY_DAYS, Cases, RetentionData, load_activity, together
-from forecasting.series import ACTIVE, GENRE, TITLE, TOTAL, Panel, load_panel
+from forecasting.retention_data import Cases, RetentionData
+from forecasting.series import GENRE, TITLE, Panel
 
 OURS, NAIVE, MEAN_28, LOGISTIC, BASE_RATE = (
     "LSTM",
@@ -35,11 +27,6 @@ OURS, NAIVE, MEAN_28, LOGISTIC, BASE_RATE = (
     "logistic regression",
     "base rate",
 )
-BEST = {"relmae": "min", "mase": "min", "smape": "min", "wql": "min"} | {
-    "auroc": "max", "pr_auc": "max", "log_loss": "min", "brier": "min", "lift@10%": "max",
-}  # fmt: skip
-KINDS = {"engagement": (EngagementLSTM, EngagementData), "retention": (RetentionLSTM, RetentionData)}
-CONFIGS = {m: Path(__file__).parent / "configs" / f"{m}-quick.yaml" for m in ("engagement", "retention")}
 _MEDIAN = LEVELS.index(0.5)
 
 Table = dict[str, dict[str, float | None]]
@@ -156,7 +143,7 @@ def verdict(table: Table, metric: str, lower_is_better: bool) -> str:
     )
 
 
-_NOTE_POINTS = (
+NOTE_POINTS = (
     "The baselines give points only, so their wql takes the point for every quantile (sum of absolute errors / sum of "
     "values); coverage is the share of values that fell inside the LSTM's 50 % and 90 % intervals."
 )
@@ -190,7 +177,7 @@ def _measure_engagement(module: EngagementLSTM, data: EngagementData) -> dict[st
         "notes": [
             f"relmae is MAE / MAE of the seasonal naive on the same days, geometric mean over series. "
             f"{verdict(tables['test'], 'relmae', True)}",
-            _NOTE_POINTS,
+            NOTE_POINTS,
             "One block of one horizon is one draw: 'python -m forecasting evaluate' averages over more origins.",
         ],
     }
@@ -210,7 +197,7 @@ def probabilities(module: RetentionLSTM, cases: Cases, batch_size: int = 4096) -
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def _probability_metrics(label: np.ndarray, p: np.ndarray) -> dict[str, float | None]:
+def probability_metrics(label: np.ndarray, p: np.ndarray) -> dict[str, float | None]:
     return {
         "auroc": metrics.auroc(label, p),
         "pr_auc": metrics.pr_auc(label, p),
@@ -221,7 +208,7 @@ def _probability_metrics(label: np.ndarray, p: np.ndarray) -> dict[str, float | 
     }
 
 
-def _predictions(module: RetentionLSTM, train: Cases, judged: Cases) -> dict[str, np.ndarray]:
+def predictions(module: RetentionLSTM, train: Cases, judged: Cases) -> dict[str, np.ndarray]:
     """Every method's probabilities for `judged`; the baselines learn from `train`."""
     found = {OURS: probabilities(module, judged)}
     regression = logistic_regression(train.rft, train.label)
@@ -234,9 +221,9 @@ def _measure_retention(module: RetentionLSTM, data: RetentionData) -> dict[str, 
     train = data.cases("train")
     splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
     parts = {split: data.cases(split) for split in splits}
-    predicted = {split: _predictions(module, train, cases) for split, cases in parts.items()}
+    predicted = {split: predictions(module, train, cases) for split, cases in parts.items()}
     tables: dict[str, Table] = {
-        split: {method: _probability_metrics(parts[split].label, p) for method, p in methods.items()}
+        split: {method: probability_metrics(parts[split].label, p) for method, p in methods.items()}
         for split, methods in predicted.items()
     }
     test = parts["test"]
@@ -254,172 +241,12 @@ def _measure_retention(module: RetentionLSTM, data: RetentionData) -> dict[str, 
             "ece_after": metrics.ece(test.label, predicted["test"][OURS]),
             "bins": metrics.calibration_bins(test.label, predicted["test"][OURS]),
         },
-        "notes": [_counted(test, data.horizon_days), verdict(tables["test"], "auroc", False)],
+        "notes": [counted(test, data.horizon_days), verdict(tables["test"], "auroc", False)],
     }
 
 
-def _counted(judged: Cases, horizon_days: int) -> str:
+def counted(judged: Cases, horizon_days: int) -> str:
     return (
         f"Every member seen before a cut is a case of it, however long ago: {judged.label.mean():.0%} of the "
         f"{len(judged):,} cases tested were active again within {horizon_days} days."
     )
-
-
-# -- python -m forecasting evaluate --------------------------------------------------------------------------------
-
-
-def evaluate(args: list[str]) -> None:
-    """`python -m forecasting evaluate`: a rolling-origin backtest; prints one table a slice and keeps the result.
-
-    Raises:
-        UserError: a flag, the dataset or the configuration is at fault, or the history is too short.
-    """
-    parser = command.Parser(
-        prog="python -m forecasting evaluate",
-        description="A rolling-origin backtest of an LSTM beside its baselines. Further flags are those of 'fit'.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--data.dataset", dest="dataset", default="demo", help="dataset (default: demo)")
-    parser.add_argument("--model", choices=list(CONFIGS), default="engagement", help="which one (default: engagement)")
-    parser.add_argument("--config", help="configuration of the model (default: its quick one)")
-    parser.add_argument("--horizon", type=int, help="days ahead (default: 28 for engagement, 30 for retention)")
-    parser.add_argument("--origins", type=int, default=5, help="forecasts made in the past (default: 5)")
-    parser.add_argument("--stride", type=int, default=14, help="days between two origins, at most (default: 14)")
-    parser.add_argument("--again", action="store_true", help="measure even if the same was measured before")
-    known, rest = parser.parse_known_args(args)
-    for flag in ("horizon", "origins", "stride"):
-        value = getattr(known, flag)
-        if value is not None and value < 1:
-            raise UserError(f"--{flag} {value} must be at least 1.")
-    dataset = open_dataset(known.dataset)
-    horizon = known.horizon or (28 if known.model == "engagement" else 30)
-    argv = ["--config", known.config or str(CONFIGS[known.model]), *rest]
-    backtest = _backtest_engagement if known.model == "engagement" else _backtest_retention
-    result = evaluation.kept(
-        dataset,
-        known.model,
-        argv,
-        {"horizon_days": horizon, "origins": known.origins, "stride_days": known.stride},
-        lambda: backtest(argv, dataset, horizon, known.origins, known.stride),
-        known.again,
-    )
-    evaluation.show(result, BEST)
-
-
-def _steps_back(room: int, origins: int, stride: int, dataset: str, needed: str) -> np.ndarray:
-    """How far before the last possible origin each origin lies, furthest first; closer together if room is short.
-
-    Raises:
-        UserError: there is no room for so many.
-    """
-    if room < origins - 1:
-        fix = f"use --origins {room + 1}" if room >= 0 else "use a shorter --horizon or add earlier data"
-        raise UserError(f"Dataset '{dataset}' has {needed}, too little for {origins} origins: {fix}.")
-    stride = min(stride, room // (origins - 1)) if origins > 1 else stride
-    return np.arange(origins)[::-1] * stride
-
-
-def _trained_at(argv: list[str], model: str, dataset: str, horizon: int, cut_off: Any) -> tuple[Any, Any, Any]:
-    """The module that `fit` would have served when `cut_off(datamodule)` was all there was, its data and the seed."""
-    with tempfile.TemporaryDirectory() as name:
-        cli = _configured(argv, model, dataset, horizon, Path(name))
-        cut_off(cli.datamodule)
-        epochs = evaluation.train(cli, Path(name))
-        return evaluation.refit(cli, Path(name), epochs), cli.datamodule, cli.config.seed_everything
-
-
-def _configured(argv: list[str], model: str, dataset: str, horizon: int, folder: Path) -> LightningCLI:
-    """Trainer, module and data of a configuration.
-
-    Raises:
-        UserError: it is another model's.
-    """
-    where = ["--data.dataset", dataset, "--data.horizon_days", str(horizon)]
-    quiet = ["--trainer.enable_progress_bar", "false"]
-    cli = evaluation.configured("forecasting", [*argv, *where, *quiet], (), folder)
-    if not isinstance(cli.model, KINDS[model][0]) or not isinstance(cli.datamodule, KINDS[model][1]):
-        raise UserError(
-            f"--config {option(argv, '--config')} does not configure the {model} model: use one of its "
-            f"configurations, or another --model ({', '.join(CONFIGS)})."
-        )
-    return cli
-
-
-def _backtest_engagement(argv: list[str], dataset: Dataset, horizon: int, origins: int, stride: int) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as name:
-        n_titles = _configured(argv, "engagement", dataset.name, horizon, Path(name)).datamodule.n_titles
-    panel = load_panel(dataset, n_titles, chosen_before_days=horizon + (origins - 1) * stride)
-    ahead = panel.steps(horizon)
-    room = panel.n_steps - ahead - (panel.steps(MIN_CONTEXT_DAYS) + 3 * ahead)
-    back = _steps_back(
-        room, origins, panel.steps(stride), dataset.name, f"{panel.n_steps * panel.step_days} days of history"
-    )
-    at = panel.n_steps - ahead - back
-    ours = np.full((len(panel.series_ids), origins, ahead, len(LEVELS)), np.nan)
-    for number, origin in enumerate(at):
-        print(f"Origin {number + 1} of {origins}: {panel.dates(origin, origin + 1)[0]:%Y-%m-%d}", flush=True)
-        known = begun(panel.until(int(origin)))
-        module, data, seed = _trained_at(
-            argv, "engagement", dataset.name, horizon, lambda data, known=known: data.use(known)
-        )
-        ours[:, number] = forecasts(module, data, np.array([origin]), int(origin))[:, 0]
-    actual = actuals(panel, at, ahead, panel.n_steps)
-    tables = tables_of(panel, ours, simple(panel, at, ahead), actual, int(at[0]))
-    dates = panel.dates(int(at[0]), int(at[-1]) + 1)
-    return {
-        "metrics": {f"{horizon} days ahead" + (f": {name}" if name else ""): t for name, t in tables.items()},
-        "split": {
-            "protocol": f"rolling origin: {origins} origins from {dates[0]:%Y-%m-%d} to {dates[-1]:%Y-%m-%d}, the "
-            "model trained anew at each on what was known by then",
-            "seed": seed,
-        },
-        "notes": [
-            f"relmae is MAE / MAE of the seasonal naive on the same days, geometric mean over series. "
-            f"{verdict(tables[''], 'relmae', True)}",
-            _NOTE_POINTS,
-            *_series_note(panel),
-        ],
-    }
-
-
-def begun(panel: Panel) -> Panel:
-    """`panel` with series that hold nothing but zeros as unknown: at its end nobody knows yet that they will begin."""
-    silent = ~(panel.values > 0).any(axis=1, keepdims=True)
-    return replace(panel, values=np.where(silent, np.nan, panel.values))
-
-
-def _series_note(panel: Panel) -> list[str]:
-    if TOTAL not in panel.series_ids:
-        return []
-    return [f"Series: {TOTAL}, {ACTIVE}, genres, and the titles most watched before the first origin."]
-
-
-def _backtest_retention(argv: list[str], dataset: Dataset, horizon: int, origins: int, stride: int) -> dict[str, Any]:
-    activity = load_activity(dataset)
-    room = activity.span_days - horizon - (3 * horizon + MIN_HISTORY_DAYS)
-    back = _steps_back(room, origins, stride, dataset.name, f"{activity.span_days} days of events")
-    predicted: dict[str, list[np.ndarray]] = {}
-    judged = []
-    for number, days in enumerate(back + horizon):
-        print(f"Cut {number + 1} of {origins}: {days} days before the clock", flush=True)
-        known = activity.before(int(days))
-        module, data, seed = _trained_at(
-            argv, "retention", dataset.name, horizon, lambda data, known=known: data.use(known)
-        )
-        cases = data.at(activity, int(days))
-        judged.append(cases)
-        for method, p in _predictions(module, data.cases("everything"), cases).items():
-            predicted.setdefault(method, []).append(p)
-    whole = together(judged)
-    table: Table = {
-        m: _probability_metrics(whole.label, np.concatenate(p)) for m, p in predicted.items() if len(p) == origins
-    }
-    return {
-        "metrics": {f"back within {horizon} days": table},
-        "split": {
-            "protocol": f"rolling origin: {origins} cuts from {back[0] + horizon} to {back[-1] + horizon} days before "
-            "the clock, the model trained anew at each on what was known by then",
-            "seed": seed,
-        },
-        "notes": [_counted(whole, horizon), verdict(table, "auroc", False)],
-    }

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from forecasting.optimisation import adamw
 from forecasting.retention_data import CHANNELS, STATIC, Batch
 
 
@@ -128,11 +129,8 @@ class RetentionLSTM(pl.LightningModule):
         return {"user": batch["user"], "p_return": self(batch["sequence"], batch["static"])}
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["l2"]
-        )
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, self.hparams["learning_rate_decay"])
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        chosen = self.hparams
+        return adamw(self.parameters(), chosen["learning_rate"], chosen["learning_rate_decay"], chosen["l2"])
 
 
 def platt_scaling(logits: Tensor, label: Tensor, ridge: float = 1.0, steps: int = 20) -> Tensor:

@@ -1,6 +1,7 @@
 """The backtest: figures by hand, results that are kept, and forecasts that know nothing of what came after them."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from data import evaluation, home
 from data.dataset import Dataset, Source, open_dataset, write_dataset
 from data.errors import UserError
-from forecasting import evaluate, metrics
+from forecasting import backtest, metrics
 from forecasting.__main__ import main
 from forecasting.engagement import LEVELS, EngagementLSTM
 from forecasting.engagement_data import EngagementData
@@ -20,9 +21,11 @@ from forecasting.evaluate import (
     MEAN_28,
     NAIVE,
     OURS,
+    Table,
     actuals,
     forecasts,
     level_of,
+    probabilities,
     simple,
     tables_of,
     verdict,
@@ -118,7 +121,7 @@ def test_a_service_without_genres_and_titles_has_one_table() -> None:
 
 
 def test_the_verdict_says_who_is_best() -> None:
-    table: evaluate.Table = {OURS: {"relmae": 0.9, "auroc": 0.8}, "a": {"relmae": 0.8}, "b": {"relmae": 1.0}}
+    table: Table = {OURS: {"relmae": 0.9, "auroc": 0.8}, "a": {"relmae": 0.8}, "b": {"relmae": 1.0}}
     assert verdict(table, "relmae", True) == "By relmae the LSTM (0.900) does not beat the best baseline, a (0.800)."
     table[OURS]["relmae"] = 0.7
     assert "beats the best baseline, a (0.800)" in verdict(table, "relmae", True)
@@ -191,17 +194,17 @@ def test_too_many_origins_are_refused_with_how_many_fit(small_dataset, capsys: p
 
 
 def test_origins_are_a_stride_apart_or_closer_where_room_is_short() -> None:
-    assert evaluate._steps_back(100, 4, 14, "d", "").tolist() == [42, 28, 14, 0]
-    assert evaluate._steps_back(10, 4, 14, "d", "").tolist() == [9, 6, 3, 0]
-    assert evaluate._steps_back(3, 4, 14, "d", "").tolist() == [3, 2, 1, 0]
-    assert evaluate._steps_back(0, 1, 14, "d", "").tolist() == [0]
+    assert backtest._steps_back(100, 4, 14, "d", "").tolist() == [42, 28, 14, 0]
+    assert backtest._steps_back(10, 4, 14, "d", "").tolist() == [9, 6, 3, 0]
+    assert backtest._steps_back(3, 4, 14, "d", "").tolist() == [3, 2, 1, 0]
+    assert backtest._steps_back(0, 1, 14, "d", "").tolist() == [0]
     with pytest.raises(UserError, match=r"too little for 4 origins: use --origins 3\."):
-        evaluate._steps_back(2, 4, 14, "d", "")
+        backtest._steps_back(2, 4, 14, "d", "")
 
 
 def test_room_for_one_origin_is_said() -> None:
     with pytest.raises(UserError, match=r"use --origins 1\."):
-        evaluate._steps_back(0, 2, 14, "d", "")
+        backtest._steps_back(0, 2, 14, "d", "")
 
 
 @pytest.mark.parametrize(
@@ -217,11 +220,11 @@ def test_room_for_one_origin_is_said() -> None:
         (["--config", "missing.yaml"], ["missing.yaml"]),
         (["--horizon", "14", "--model.nonsense", "1"], ["nonsense"]),
         pytest.param(
-            ["--horizon", "14", "--model", "retention", "--config", str(evaluate.CONFIGS["engagement"])],
+            ["--horizon", "14", "--model", "retention", "--config", str(backtest.CONFIGS["engagement"])],
             ["--config"],
         ),
         pytest.param(
-            ["--horizon", "14", "--config", str(evaluate.CONFIGS["retention"])],
+            ["--horizon", "14", "--config", str(backtest.CONFIGS["retention"])],
             ["--config"],
         ),
     ],
@@ -292,14 +295,12 @@ def two_futures(small_dataset) -> tuple[Dataset, Dataset]:
 
 def test_an_engagement_forecast_at_an_origin_does_not_know_what_came(two_futures: tuple[Dataset, Dataset]) -> None:
     found, panels = [], []
-    argv = ["--config", str(evaluate.CONFIGS["engagement"]), *TINY, "--data.windows_per_epoch", "64"]
+    argv = ["--config", str(backtest.CONFIGS["engagement"]), *TINY, "--data.windows_per_epoch", "64"]
     for dataset in two_futures:
         panel = load_panel(dataset, chosen_before_days=14)
         origin = panel.n_steps - 14
         known = panel.until(origin)
-        module, data, seed = evaluate._trained_at(
-            argv, "engagement", dataset.name, 14, lambda data, known=known: data.use(known)
-        )
+        ((module, data, seed),) = backtest._trained_at(argv, "engagement", dataset.name, 14, ["there"], [known])
         assert isinstance(module, EngagementLSTM)
         assert isinstance(data, EngagementData)
         assert seed == 42
@@ -314,16 +315,14 @@ def test_an_engagement_forecast_at_an_origin_does_not_know_what_came(two_futures
 def test_a_chance_to_return_at_a_cut_does_not_know_who_did(two_futures: tuple[Dataset, Dataset]) -> None:
     """14 days before the clock lie a few hours before the day on which the two part."""
     found, labels = [], []
-    argv = ["--config", str(evaluate.CONFIGS["retention"]), *TINY]
+    argv = ["--config", str(backtest.CONFIGS["retention"]), *TINY]
     for dataset in two_futures:
         activity = load_activity(dataset)
         known = activity.before(14)
-        module, data, _ = evaluate._trained_at(
-            argv, "retention", dataset.name, 14, lambda data, known=known: data.use(known)
-        )
+        ((module, data, _),) = backtest._trained_at(argv, "retention", dataset.name, 14, ["there"], [known])
         assert isinstance(module, RetentionLSTM)
         cases = data.at(activity, 14)  # type: ignore[attr-defined]
-        found.append(pd.Series(evaluate.probabilities(module, cases), index=activity.user_ids[cases.user]))
+        found.append(pd.Series(probabilities(module, cases), index=activity.user_ids[cases.user]))
         labels.append(cases.label)
     pd.testing.assert_series_equal(found[0], found[1])
     assert not np.array_equal(*labels)
@@ -347,17 +346,20 @@ def test_each_model_is_trained_on_what_was_known_at_its_origin(
     dataset = rewritten_after(original, "other", original.as_of.normalize() - pd.Timedelta(days=13))
     given: list[Any] = []
 
-    def noted(argv: list[str], kind: str, name: str, horizon: int, cut_off: Any) -> tuple[Any, Any, int]:
-        data = EngagementData(name, horizon) if model == "engagement" else RetentionData(name, horizon)
-        cut_off(data)
-        given.append(data.panel if isinstance(data, EngagementData) else data.activity)
-        module = EngagementLSTM(hidden_size=2) if model == "engagement" else RetentionLSTM(hidden_size=2)
-        return module.eval(), data, 0
+    def noted(
+        argv: list[str], kind: str, name: str, horizon: int, origins: list[str], known: Iterable[Any]
+    ) -> Iterator[tuple[Any, Any, int]]:
+        for part in known:
+            data = EngagementData(name, horizon) if model == "engagement" else RetentionData(name, horizon)
+            data.use(part)
+            given.append(part)
+            module = EngagementLSTM(hidden_size=2) if model == "engagement" else RetentionLSTM(hidden_size=2)
+            yield module.eval(), data, 0
 
-    monkeypatch.setattr(evaluate, "_trained_at", noted)
-    backtest = evaluate._backtest_engagement if model == "engagement" else evaluate._backtest_retention
-    argv = ["--config", str(evaluate.CONFIGS[model])]
-    result = backtest(argv, dataset, 14, 3, 5)
+    monkeypatch.setattr(backtest, "_trained_at", noted)
+    measure = backtest._backtest_engagement if model == "engagement" else backtest._backtest_retention
+    argv = ["--config", str(backtest.CONFIGS[model])]
+    result = measure(argv, dataset, 14, 3, 5)
     if model == "engagement":
         n_steps = load_panel(dataset).n_steps
         assert [panel.n_steps for panel in given] == [n_steps - 14 - back for back in (10, 5, 0)]
@@ -380,6 +382,6 @@ def test_series_with_nothing_known_in_the_validation_block_are_refused(
     plays = pd.DataFrame({"series_id": "plays", "date": dates, "value": 5.0 + day % 7})
     unknown = (day >= 200 - 56) & (day < 200 - 28) if command == "fit" else (day >= 200 - 84) & (day < 200 - 28)
     write_dataset("small", {"metrics": plays[~unknown]}, sources=SOURCES)
-    argv = ["--config", str(evaluate.CONFIGS["engagement"]), "--data.dataset", "small", *TINY]
+    argv = ["--config", str(backtest.CONFIGS["engagement"]), "--data.dataset", "small", *TINY]
     assert main([command, *argv, *(["--origins", "1"] if command == "evaluate" else [])]) == 2
     assert capsys.readouterr().err.count("error: ") == 1

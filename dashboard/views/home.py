@@ -92,7 +92,7 @@ def render() -> None:
                 "none", "This member came after the last scoring: rows show what is popular until the next one."
             )
         badge = (
-            "the recommender's own probability that this member picks the title rather than one drawn at random"
+            "the recommender's own probability that this member picks it rather than one of a few drawn at random"
             if store.scores_are_probabilities(data.name)
             else "the share of the titles this member has not seen that the recommender ranks below it"
         )
