@@ -19,7 +19,13 @@ from data.errors import UserError
 def _recommend(arguments: Namespace) -> Path:
     from recsys.scorer import score
 
-    return score(arguments.dataset, arguments.out, users=arguments.users, top_k=arguments.top_k)
+    return score(
+        arguments.dataset,
+        arguments.out,
+        users=arguments.users,
+        top_k=arguments.top_k,
+        reasons=arguments.reasons,
+    )
 
 
 def _reviews(arguments: Namespace) -> Path:
@@ -70,6 +76,9 @@ def _parser() -> ArgumentParser:
             sub.add_argument("--users", type=str, default="all", help="all, a comma-separated list, or a file of ids.")
         if name == "recommend":
             sub.add_argument("--top-k", type=int, default=20, help="Titles for each member.")
+            sub.add_argument(
+                "--reasons", type=bool, default=True, help="Name the event behind each title; false: faster."
+            )
         if name == "reviews":
             sub.add_argument("--input", type=Path | None, default=None, help="CSV or Parquet to score instead.")
             sub.add_argument("--text-column", type=str, default="text", help="Column of --input with the text.")

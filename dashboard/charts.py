@@ -127,13 +127,24 @@ def _day(time: pd.Timestamp) -> str:
 
 
 def dot_plot(
-    values: Mapping[str, Mapping[str, float | None]], ours: str, metric: str, *, better: str, split: str, dark: bool
+    values: Mapping[str, Mapping[str, float | None]],
+    ours: str,
+    metric: str,
+    *,
+    better: str,
+    split: str,
+    dark: bool,
+    parts: Sequence[str] = (),
 ) -> Any:
-    """Each method as a dot on one scale, ours in the accent colour; `better` says which direction is good."""
+    """Each method as a dot on one scale, ours in the accent colour; `better` says which direction is good.
+
+    `parts` names methods that are parts of ours, measured alone.
+    """
     c = colours(dark)
+    kinds = {ours: "This model"} | dict.fromkeys(parts, "A part of it alone")
     frame = pd.DataFrame(
         [
-            {"method": method, "value": row[metric], "kind": "This model" if method == ours else "Baseline"}
+            {"method": method, "value": row[metric], "kind": kinds.get(method, "Baseline")}
             for method, row in values.items()
             if row.get(metric) is not None
         ],
@@ -149,10 +160,18 @@ def dot_plot(
             scale=alt.Scale(zero=False, padding=40, nice=True),
         ),
     )
-    domain, quiet = ["This model", "Baseline"], alt.Legend(orient="top", title=None)
+    looks = {
+        "This model": (c.accent, "circle"),
+        "A part of it alone": (c.accent, "triangle-right"),
+        "Baseline": (c.muted, "diamond"),
+    }
+    there = set(frame["kind"])
+    domain = [kind for kind in looks if kind in there]
+    colour, shape = ([looks[kind][i] for kind in domain] for i in (0, 1))
+    quiet = alt.Legend(orient="top", title=None)
     points = base.mark_point(filled=True, size=170, opacity=1).encode(
-        color=alt.Color("kind:N", scale=alt.Scale(domain=domain, range=[c.accent, c.muted]), legend=quiet),
-        shape=alt.Shape("kind:N", scale=alt.Scale(domain=domain, range=["circle", "diamond"]), legend=quiet),
+        color=alt.Color("kind:N", scale=alt.Scale(domain=domain, range=colour), legend=quiet),
+        shape=alt.Shape("kind:N", scale=alt.Scale(domain=domain, range=shape), legend=quiet),
         tooltip=[
             alt.Tooltip("method:N", title="Method"),
             alt.Tooltip("value:Q", title=metric_label(metric), format=".4f"),

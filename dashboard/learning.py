@@ -53,7 +53,7 @@ def metric_names(methods: Mapping[str, Mapping[str, float | None]]) -> list[str]
 def verdict(report: Mapping[str, Any]) -> str:
     """The headline in one sentence: our value, the best baseline's, and the relative difference.
 
-    Says plainly when the best baseline is better.
+    Says plainly when the best baseline is better. Parts of our model that were measured alone are no baselines.
     """
     headline = report.get("headline") or {}
     metric, ours, split = headline.get("metric"), headline.get("ours"), headline.get("split")
@@ -62,7 +62,8 @@ def verdict(report: Mapping[str, Any]) -> str:
     if value is None:
         return "This run has no headline figure."
     higher = headline.get("higher_is_better", True)
-    others = {m: row[metric] for m, row in methods.items() if m != ours and row.get(metric) is not None}
+    own = {ours, *headline.get("parts", ())}
+    others = {m: row[metric] for m, row in methods.items() if m not in own and row.get(metric) is not None}
     text = f"{ours}: {metric_label(str(metric))} {value:.3f} on the {split} split"
     if not others:
         return f"{text}; no baseline was measured."

@@ -77,7 +77,13 @@ def measure(module: pl.LightningModule, datamodule: pl.LightningDataModule, run:
         }
     return {
         "metrics": metrics,
-        "headline": {"metric": "accuracy", "higher_is_better": True, "split": "test", "ours": ours},
+        "headline": {
+            "metric": "accuracy",
+            "higher_is_better": True,
+            "split": "test",
+            "ours": ours,
+            "parts": list(parts),
+        },
         "split": {
             "protocol": PROTOCOL,
             "seed": data.seed,

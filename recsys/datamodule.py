@@ -13,8 +13,9 @@ Batches are cut from tensors as a whole: there is no Python per example, so no w
 
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,13 @@ from recsys.interactions import Histories, Vocabulary, histories_of, positive_ev
 from recsys.ranking import Ranking
 
 Batch = dict[str, Tensor]
-Protocol = Literal["leave-one-out", "temporal"]
+Protocol = Literal["leave-one-out", "leave-five-out", "temporal", "held-out-users"]
+PROTOCOLS = get_args(Protocol)
+SPLITS: dict[str, Callable[[pd.DataFrame, int], splits.Split]] = {
+    "leave-one-out": splits.leave_one_out,
+    "leave-five-out": partial(splits.leave_last_out, n_test=5),
+    "temporal": splits.temporal,
+}
 
 
 class Batches(IterableDataset[Batch]):
@@ -46,6 +53,7 @@ class Batches(IterableDataset[Batch]):
         batch_of: rows (b,) to a batch.
         seed: shuffle by this seed and the epoch; None keeps the order.
         epoch: tells the epoch, so that a resumed training goes on with its own order.
+        limit: take no more rows than this in an epoch; 0: all.
     """
 
     def __init__(
@@ -55,11 +63,13 @@ class Batches(IterableDataset[Batch]):
         batch_of: Callable[[Tensor], Batch],
         seed: int | None = None,
         epoch: Callable[[], int] = lambda: 0,
+        limit: int = 0,
     ) -> None:
         self.n_rows, self.batch_size, self.batch_of, self.seed, self.epoch = n_rows, batch_size, batch_of, seed, epoch
+        self.n_taken = min(n_rows, limit) if limit else n_rows
 
     def __len__(self) -> int:
-        return -(-self.n_rows // (self.batch_size * _processes()[1]))
+        return -(-self.n_taken // (self.batch_size * _processes()[1]))
 
     def __iter__(self) -> Iterator[Batch]:
         rank, processes = _processes()
@@ -68,6 +78,7 @@ class Batches(IterableDataset[Batch]):
         else:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch())
             rows = torch.randperm(self.n_rows, generator=generator)
+        rows = rows[: self.n_taken]
         if 0 < self.n_rows < processes:
             rows = rows.repeat(processes)[:processes]
         parts = rows.tensor_split(max(1, len(self)) * processes)
@@ -88,13 +99,15 @@ class RecommenderData(pl.LightningDataModule):
 
     Args:
         dataset: name of the dataset.
-        protocol: how train, validation and test are cut: each member's last two titles, or two cuts in time.
+        protocol: how train, validation and test are cut: each member's last titles, two cuts in time, or over members.
         batch_size: positives of a training step (in each process).
         eval_batch_size: members ranked at once.
         half_life: after how many later titles of the same member a positive weighs half in the loss; 0: all alike.
         weight_floor: the least weight of a positive, as a share of the latest one's, when `half_life` is set.
         seed: of the shuffling and of ties in time.
     """
+
+    takes_strangers = False  # whether the model can rank for members whom it was not trained on
 
     def __init__(
         self,
@@ -134,11 +147,19 @@ class RecommenderData(pl.LightningDataModule):
         dataset = open_dataset(self.dataset)
         events = positive_events(dataset, self.seed)
         self.vocabulary = Vocabulary.of(dataset, events)
-        split = splits.leave_one_out if self.protocol == "leave-one-out" else splits.temporal
-        train, validation, test = split(events, self.seed)
-        self.everything, self.train = histories_of(self.vocabulary, events), histories_of(self.vocabulary, train)
-        self.validation, self.test = histories_of(self.vocabulary, validation), histories_of(self.vocabulary, test)
-        self.before_test = histories_of(self.vocabulary, splits.order_events(pd.concat([train, validation]), self.seed))
+        self.everything = histories_of(self.vocabulary, events)
+        if self.protocol == "held-out-users":
+            parts = splits.held_out_users(events, self.seed)
+            self.train, self.before_validation, self.validation, self.before_test, self.test = (
+                histories_of(self.vocabulary, part) for part in parts
+            )
+        else:
+            train, validation, test = SPLITS[self.protocol](events, self.seed)
+            self.train, self.validation, self.test = (
+                histories_of(self.vocabulary, p) for p in (train, validation, test)
+            )
+            self.before_validation = self.train
+            self.before_test = self.train.joined(self.validation)
         _check(dataset, self)
         self._loaded = True
 
@@ -157,9 +178,12 @@ class RecommenderData(pl.LightningDataModule):
 
     def ranking(self, split: Literal["validation", "test"]) -> Ranking:
         """The members that the model can be measured on. For `test` the validation titles are history."""
-        if split == "validation":
-            return Ranking.of(self.train, self.validation, self.known)
-        return Ranking.of(self.before_test, self.test, self.known)
+        seen, targets = (
+            (self.before_validation, self.validation) if split == "validation" else (self.before_test, self.test)
+        )
+        # The last five are predicted one at a time. Nobody is known whom nobody trained on: there all are ranked for.
+        of = Ranking.one_by_one if self.protocol == "leave-five-out" and split == "test" else Ranking.of
+        return of(seen, targets, None if self.protocol == "held-out-users" and self.takes_strangers else self.known)
 
     def wanted_keys(self) -> Tensor:
         """Sorted user * n_items + item of every positive that is learned from: what a negative must not be."""
@@ -183,7 +207,7 @@ class RecommenderData(pl.LightningDataModule):
         def epoch() -> int:
             return self.trainer.current_epoch if self.trainer is not None else 0
 
-        return _loader(Batches(len(items), self.batch_size, batch_of, self.seed, epoch))
+        return loader(Batches(len(items), self.batch_size, batch_of, self.seed, epoch))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._ranking_loader(self.ranking("validation"))
@@ -197,7 +221,7 @@ class RecommenderData(pl.LightningDataModule):
         return self._ranking_loader(Ranking(everyone, self.everything, nothing))
 
     def _ranking_loader(self, ranking: Ranking) -> DataLoader[Batch]:
-        return _loader(Batches(len(ranking.users), self.eval_batch_size, lambda rows: ranking_batch(ranking, rows)))
+        return loader(Batches(len(ranking.users), self.eval_batch_size, lambda rows: ranking_batch(ranking, rows)))
 
     def save(self, run: Path) -> None:
         """Write the vocabulary, in model order, into the run's folder."""
@@ -217,7 +241,7 @@ def ranking_batch(ranking: Ranking, rows: Tensor) -> Batch:
     }
 
 
-def _loader(batches: Batches) -> DataLoader[Batch]:
+def loader(batches: Batches) -> DataLoader[Batch]:
     # It warns of lengths that workers would get wrong: there are none.
     warnings.filterwarnings("ignore", ".*IterableDataset` has `__len__` defined.*")
     return DataLoader(batches, batch_size=None)
@@ -229,11 +253,14 @@ def _check(dataset: Dataset, data: RecommenderData) -> None:
             f"Dataset '{dataset.name}' has one title only, so there is nothing to choose from: import more."
         )
     splits_to_measure: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+    if data.protocol == "held-out-users" and not data.takes_strangers:
+        raise UserError("--data.protocol held-out-users needs a model that takes strangers: use recsys.history_data.")
     for split in splits_to_measure:
         if len(data.ranking(split).users) == 0:
-            need = (
-                "no member with three or more titles, so none can be held out and predicted from the rest"
-                if data.protocol == "leave-one-out"
-                else f"no member with titles both before and after the cut for {split}"
-            )
+            usual = "no member with three or more titles, so none can be held out and predicted from the rest"
+            need = {
+                "temporal": f"no member with titles both before and after the cut for {split}",
+                "held-out-users": f"only {len(data.vocabulary.user_ids):,} members, too few to hold some of them out",
+                "leave-five-out": "no member with seven or more titles, so that six can be held out",
+            }.get(data.protocol, usual)
             raise UserError(f"Dataset '{dataset.name}' has {need}: import more interactions.")

@@ -1,151 +1,234 @@
-"""NeuMF and its baselines on the same split: for the report of a fit, and `python -m recsys evaluate`.
+"""Our recommenders and their baselines on the same split: for the report of a fit, and `python -m recsys evaluate`.
 
 Everything ranks the whole catalogue without what the member has seen. Baselines choose their settings on the
-validation split; the test split is looked at once. Methods learn from the training titles alone; those that can take in
-further titles without training (the baselines) are given the validation title as history when the test is ranked.
+validation split; the test split is looked at once. Methods learn from the training titles alone; those that look at
+histories are given the validation titles as history when the test is ranked.
 
-NeuMF knows a member by an embedding. It cannot rank for somebody whom it was not trained on, and is then absent from
-the table, with a note, instead of being shown with an embedding that means nothing.
+NeuMF knows a member by an embedding. It ranks the test from the training titles, and cannot rank at all for somebody
+whom it was not trained on; it is then absent from the table, with a note, instead of being shown with an embedding that
+means nothing.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
+from torch import Tensor
 
 from data import command, evaluation, splits
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
+from data.schema import GENRES, ITEM_ID
+from recsys import metrics
 from recsys.baselines import baselines
-from recsys.datamodule import RecommenderData
-from recsys.interactions import Histories, Vocabulary, histories_of, positive_events
+from recsys.cost import Cost
+from recsys.datamodule import PROTOCOLS, RecommenderData
+from recsys.history import HistoryModule
+from recsys.interactions import Histories, Vocabulary
+from recsys.module import RankingModule
 from recsys.neumf import NeuMFModule
-from recsys.ranking import Ranking, Score, Values, after_first_picks, linear, neural, rank
+from recsys.ranking import Ranked, Ranking, Score, Values, after_first_picks, linear, neural, rank
 
-OURS = "NeuMF"
-PROTOCOLS = ("leave-one-out", "temporal", "held-out-users")
-QUICK = Path(__file__).parent / "configs" / "quick.yaml"
+NAMES: dict[type[RankingModule], str] = {HistoryModule: "HistoryNet", NeuMFModule: "NeuMF"}
+SAMPLED = "ncf-2017"  # leave-one-out among 99 negatives: the published NeuMF table, and nothing else
+NEGATIVES = 99
+CONFIGS = Path(__file__).parent / "configs"
+OURS = (CONFIGS / "quick.yaml", CONFIGS / "neumf-quick.yaml")
 FIRST_PICKS = (3, 5, 10)
 LINKS = (("n_users", "n_users"), ("n_items", "n_items"))
+BEST = dict.fromkeys(("hr@10", "ndcg@10", "mrr", "recall@20"), "max")
+
+Split = Literal["validation", "test"]
+SPLITS: tuple[Split, Split] = ("validation", "test")
 
 
-def chosen_baselines(
-    train: Histories, validation: Ranking, seed: int
-) -> tuple[dict[str, tuple[Score, Values]], list[str]]:
-    """Each baseline at its best NDCG@10 on validation, with its figures there, and notes on settings and absences."""
-    found: dict[str, tuple[Score, Values]] = {}
+class Method(NamedTuple):
+    """A fitted method, with its figures on validation and what it cost."""
+
+    score: Score
+    validation: Ranked
+    fit: Cost
+
+
+class Judge:
+    """How rankings are judged on one dataset and split: the same for every method."""
+
+    def __init__(self, data: RecommenderData, negatives: int = 0) -> None:
+        data.load()
+        self.data, self.negatives = data, negatives
+        dataset = open_dataset(data.dataset)
+        self.genres = genre_matrix(dataset, data.vocabulary)
+        self.rankings = {split: data.ranking(split) for split in SPLITS}
+
+    def rank(self, score: Score, ranking: Split | Ranking) -> Ranked:
+        chosen = self.rankings[ranking] if isinstance(ranking, str) else ranking
+        return rank(score, chosen, self.data.train, self.data.seed, genres=self.genres, negatives=self.negatives)
+
+
+def genre_matrix(dataset: Dataset, vocabulary: Vocabulary) -> Tensor | None:
+    """Which genres each title has, (n_items, genres) bool; None when no title has one."""
+    if not dataset.has("items"):
+        return None
+    long = dataset.items().set_index(ITEM_ID)[GENRES].explode().dropna()
+    at = vocabulary.item_ids.get_indexer(long.index)
+    codes, names = long.factorize()
+    if not len(names):
+        return None
+    found = torch.zeros(len(vocabulary.item_ids), len(names), dtype=torch.bool)
+    found[torch.from_numpy(at[at >= 0]), torch.from_numpy(codes[at >= 0])] = True
+    return found
+
+
+def chosen_baselines(train: Histories, judge: Judge, thorough: bool) -> tuple[dict[str, Method], list[str]]:
+    """Each baseline at its best NDCG@10 on validation, and notes on settings and absences."""
+    found: dict[str, Method] = {}
     notes = []
-    for choice in baselines(train.n_items):
+    for choice in baselines(train.n_items, thorough):
         if choice.skipped:
             notes.append(choice.skipped)
             continue
         tried = []
         for settings, make in choice.candidates:
-            score = linear(make().fit(train))
-            tried.append((settings, score, rank(score, validation, train, seed)))
-        settings, score, values = max(tried, key=lambda t: t[2]["ndcg@10"] or 0.0)
-        found[choice.name] = score, values
+            with Cost() as cost:
+                score = linear(make().fit(train))
+            tried.append((settings, Method(score, judge.rank(score, "validation"), cost)))
+        settings, method = max(tried, key=lambda t: t[1].validation.values["ndcg@10"] or 0.0)
+        found[choice.name] = method
         if len(tried) > 1:
             best = ", ".join(f"{name} {value:g}" for name, value in settings.items())
             notes.append(f"{choice.name}: {best}, the best of {len(tried)} on validation.")
     return found, notes
 
 
-def measure(module: pl.LightningModule, data: pl.LightningDataModule, run: Path) -> dict[str, Any]:
-    """The parts of a fit's report that only this package knows: metrics, headline, split and notes."""
-    if not isinstance(module, NeuMFModule) or not isinstance(data, RecommenderData):
-        raise TypeError(f"cannot measure {type(module).__name__} on {type(data).__name__}")
-    data.load()
-    validation, test = data.ranking("validation"), data.ranking("test")
-    found, notes = chosen_baselines(data.train, validation, data.seed)
-    ours = neural(module.eval())
-    tables = {
-        "validation": {OURS: rank(ours, validation, data.train, data.seed)}
-        | {name: values for name, (_, values) in found.items()},
-        "test": {OURS: rank(ours, test, data.train, data.seed)}
-        | {name: rank(score, test, data.train, data.seed) for name, (score, _) in found.items()},
-    }
-    notes.append(
-        f"{OURS} ranks the test from the training titles alone; baselines are given the validation titles as history."
-    )
+def parts_of(module: RankingModule) -> dict[str, Score]:
+    """The module as a method, and where it has parts each of them alone: what the whole owes to the other."""
+    name = NAMES[type(module)]
+    found = {name: neural(module)}
+    if isinstance(module, HistoryModule) and module.hparams["linear"] and module.hparams["neural"]:
+        found |= {f"{name}, {part} part alone": neural(module.alone(part)) for part in ("linear", "neural")}
+    return found
+
+
+def measured(
+    modules: Mapping[str, RankingModule], judge: Judge, thorough: bool, costs: Mapping[str, Cost] | None = None
+) -> tuple[dict[str, dict[str, Values]], dict[str, dict[str, np.ndarray]], list[str]]:
+    """Tables of every split, the members' NDCG@10 behind them, and notes.
+
+    Args:
+        modules: name to trained module, ready to predict.
+        judge: of the split that they were trained on.
+        thorough: all baselines, see recsys.baselines, and what each method cost.
+        costs: what the modules' training cost.
+    """
+    data = judge.data
+    found, notes = chosen_baselines(data.train, judge, thorough)
+    ours = {name: score for module in modules.values() for name, score in parts_of(module).items()}
+    tables: dict[str, dict[str, Values]] = {}
+    members: dict[str, dict[str, np.ndarray]] = {}
+    for split in SPLITS:
+        tables[split], members[split] = {}, {}
+        for name, score in (ours | {name: method.score for name, method in found.items()}).items():
+            with Cost() as cost:
+                known = name in found and split == "validation"
+                ranked = found[name].validation if known else judge.rank(score, split)
+            row = dict(ranked.values)
+            if thorough and split == "test":
+                fit = found[name].fit if name in found else (costs or {}).get(name)
+                row["fit s"] = None if fit is None else fit.seconds
+                row["fit MiB"] = None if fit is None else fit.peak_mib
+                row["members/s"] = len(judge.rankings[split].users) / max(cost.seconds, 1e-9)
+            tables[split][name], members[split][name] = row, ranked.ndcg
+    if "NeuMF" in ours:
+        notes.append("NeuMF ranks the test from the training titles alone; the others take the validation titles in.")
     if data.protocol == "temporal":
-        notes += _new_members(data, found, tables)
-    return {
-        "metrics": tables,
-        "headline": {"metric": "ndcg@10", "higher_is_better": True, "split": "test", "ours": OURS},
-        "split": {
-            "protocol": data.protocol,
-            "ties": splits.TIES,
-            "seed": data.seed,
-            "ranking": "the whole catalogue without what the member has seen",
-            "rows": {
-                "train": len(data.train.items),
-                "validation": len(data.validation.items),
-                "test": len(data.test.items),
-            },
-            "members": {"validation": len(validation.users), "test": len(test.users)},
-            "titles": data.n_items,
-        },
-        "notes": notes,
-    }
+        scores = {name: score for name, score in ours.items() if name != "NeuMF"}
+        notes += _new_members(judge, scores | {n: m.score for n, m in found.items()}, tables)
+    return tables, members, notes
 
 
-def _new_members(
-    data: RecommenderData, found: dict[str, tuple[Score, Values]], tables: dict[str, dict[str, Values]]
-) -> list[str]:
+def _new_members(judge: Judge, scores: Mapping[str, Score], tables: dict[str, dict[str, Values]]) -> list[str]:
     """Add a table for members who start after the cut, for each number of first picks; return the notes on it."""
+    data = judge.data
     new = ~data.known & (data.test.lengths > 0)
     for picks in FIRST_PICKS:
         ranking = after_first_picks(data.test, np.flatnonzero(new), picks)
-        if not len(ranking.users):
-            continue
-        tables[f"test, new members, first {picks} picks"] = {
-            name: rank(score, ranking, data.train, data.seed) for name, (score, _) in found.items()
-        }
+        if len(ranking.users):
+            tables[f"test, new members, first {picks} picks"] = {
+                name: judge.rank(score, ranking).values for name, score in scores.items()
+            }
     return [
-        f"{int(new.sum()):,} members start after the cut and are reported apart; {OURS} has never seen them and cannot "
-        "rank for them, so it has no line there."
+        f"{int(new.sum()):,} members start after the cut and are reported apart; NeuMF has never seen them and cannot "
+        "rank for them."
     ]
 
 
-def held_out(dataset: Dataset, seed: int) -> dict[str, Any]:
-    """Baselines on members whom nobody trained on, from the first 80 % of their history.
+def comparison(ours: str, members: Mapping[str, np.ndarray], seed: int) -> tuple[dict[str, list[float]], str]:
+    """By how much `ours` is better than each other method: mean difference of NDCG@10 and its 95 % interval.
 
-    Raises:
-        UserError: there are too few members to hold some out.
+    A paired bootstrap over members; also the sentence on the best of the others, parts of ours aside.
     """
-    events = positive_events(dataset, seed)
-    vocabulary = Vocabulary.of(dataset, events)
-    split = splits.held_out_users(events, seed)
-    train, *parts = (histories_of(vocabulary, frame) for frame in split)
-    validation, test = Ranking.of(parts[0], parts[1]), Ranking.of(parts[2], parts[3])
-    if not len(train.items) or not len(validation.users) or not len(test.users):
-        raise UserError(
-            f"Dataset '{dataset.name}' has {len(vocabulary.user_ids):,} members, too few to hold some of them out: "
-            "import more, or choose --protocol leave-one-out."
-        )
-    found, notes = chosen_baselines(train, validation, seed)
-    notes.append(
-        f"{OURS} is absent: it knows a member by an embedding that is trained, and these members are not trained on."
+    found = {}
+    for name, values in members.items():
+        if name != ours:
+            difference = members[ours] - values
+            found[name] = [float(np.nanmean(difference)), *metrics.bootstrap(difference, seed)]
+    rivals = {name: float(np.nanmean(v)) for name, v in members.items() if not name.startswith(ours)}
+    best = max(rivals, key=lambda name: rivals[name])
+    gain, low, high = found[best]
+    share = f" ({gain / rivals[best]:+.0%})" if rivals[best] else ""
+    sure = "above" if low > 0 else "below" if high < 0 else "not told apart from"
+    return found, (
+        f"{ours} is {sure} the best other method, {best}: NDCG@10 {gain:+.4f}{share}, 95 % interval {low:+.4f} "
+        f"to {high:+.4f} (paired bootstrap over {int(np.isfinite(members[ours]).sum()):,} members)."
     )
+
+
+def measure(module: pl.LightningModule, data: pl.LightningDataModule, run: Path) -> dict[str, Any]:
+    """The parts of a fit's report that only this package knows: metrics, headline, split and notes."""
+    if not isinstance(module, RankingModule) or not isinstance(data, RecommenderData):
+        raise TypeError(f"cannot measure {type(module).__name__} on {type(data).__name__}")
+    name, judge = NAMES[type(module)], Judge(data)
+    tables, members, notes = measured({name: module.eval()}, judge, thorough=False)
+    paired, sentence = comparison(name, members["test"], data.seed)
     return {
-        "metrics": {
-            "validation": {name: values for name, (_, values) in found.items()},
-            "test": {name: rank(score, test, train, seed) for name, (score, _) in found.items()},
+        "metrics": tables,
+        "headline": {
+            "metric": "ndcg@10",
+            "higher_is_better": True,
+            "split": "test",
+            "ours": name,
+            "parts": [part for part in parts_of(module) if part != name],
         },
-        "split": {
-            "protocol": "held-out-users",
-            "ties": splits.TIES,
-            "seed": seed,
-            "ranking": "the whole catalogue without the part of the history that is given",
-            "rows": {"train": len(train.items), "validation": len(parts[1].items), "test": len(parts[3].items)},
-            "members": {"validation": len(validation.users), "test": len(test.users)},
-            "titles": len(vocabulary.item_ids),
-        },
-        "notes": notes,
+        "paired_ndcg@10": paired,
+        "split": split_of(judge),
+        "notes": [sentence, *notes],
     }
+
+
+def split_of(judge: Judge) -> dict[str, Any]:
+    """What a report says of the split."""
+    data = judge.data
+    among = f"among {judge.negatives} unseen titles drawn at random" if judge.negatives else "the whole catalogue"
+    return {
+        "protocol": SAMPLED if judge.negatives else data.protocol,
+        "ties": splits.TIES,
+        "seed": data.seed,
+        "ranking": f"{among} without what the member has seen",
+        "rows": {
+            "train": len(data.train.items),
+            "validation": len(data.validation.items),
+            "test": len(data.test.items),
+        },
+        "members": {split: len(np.unique(judge.rankings[split].users)) for split in SPLITS},
+        "titles": data.n_items,
+    }
+
+
+# -- python -m recsys evaluate ---------------------------------------------------------------------------------------
 
 
 def evaluate(args: list[str]) -> None:
@@ -154,40 +237,94 @@ def evaluate(args: list[str]) -> None:
     Raises:
         UserError: a flag, the dataset or the configuration is at fault.
     """
+    protocols = (*PROTOCOLS, SAMPLED)
     parser = command.Parser(
         prog="python -m recsys evaluate",
-        description="NeuMF beside its baselines by one protocol. Further flags are those of 'fit'.",
+        description="HistoryNet and NeuMF beside their baselines by one protocol. Further flags are those of 'fit'.",
         allow_abbrev=False,
     )
     parser.add_argument("--data.dataset", dest="dataset", default="demo", help="dataset (default: demo)")
-    parser.add_argument("--protocol", default="leave-one-out", help=f"one of {', '.join(PROTOCOLS)}")
-    parser.add_argument("--config", action="append", help="configuration of NeuMF (default: the quick one)")
+    parser.add_argument("--protocol", default="leave-one-out", help=f"one of {', '.join(protocols)}")
+    parser.add_argument("--config", action="append", help="configuration of one model (default: both quick ones)")
+    parser.add_argument("--seeds", type=int, default=1, help="trainings, each with a seed of its own (default: 1)")
     parser.add_argument("--again", action="store_true", help="measure even if the same was measured before")
     known, rest = parser.parse_known_args(args)
-    if known.protocol not in PROTOCOLS:
-        raise UserError(f"--protocol {known.protocol} is unknown: choose one of {', '.join(PROTOCOLS)}.")
+    if known.protocol not in protocols:
+        raise UserError(f"--protocol {known.protocol} is unknown: choose one of {', '.join(protocols)}.")
+    if known.seeds < 1:
+        raise UserError(f"--seeds {known.seeds} must be at least 1.")
     dataset = open_dataset(known.dataset)
-    argv = [argument for config in known.config or [str(QUICK)] for argument in ("--config", config)] + rest
+    asked = [("--config", config) for config in known.config or map(str, OURS)]
+    argv = [argument for pair in asked for argument in pair] + rest
+    # NeuMF knows a member by an embedding, and members who are held out have none.
+    ours = OURS[:1] if known.protocol == "held-out-users" else OURS
+    models = [argv] if known.config else [["--config", str(config), *rest] for config in ours]
     result = evaluation.kept(
         dataset,
         "recommender",
         argv,
-        {"protocol": known.protocol},
-        lambda: _train_and_measure(argv, dataset, known.protocol),
+        {"protocol": known.protocol, "seeds": known.seeds},
+        lambda: _over_seeds(models, dataset, known.protocol, known.seeds),
         known.again,
     )
-    evaluation.show(result, dict.fromkeys(("hr@10", "ndcg@10", "mrr", "recall@20"), "max"))
+    evaluation.show(result, BEST)
 
 
-def _train_and_measure(argv: list[str], dataset: Dataset, protocol: str) -> dict[str, Any]:
-    where = ["--data.dataset", dataset.name]
-    if protocol != "held-out-users":
-        where += ["--data.protocol", protocol]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        cli = evaluation.configured("recsys", [*argv, *where], LINKS, folder)
-        if protocol == "held-out-users":
-            return held_out(dataset, cli.datamodule.seed)
-        epochs = evaluation.train(cli, folder)
-        module = NeuMFModule.load_from_checkpoint(folder / "best.ckpt", map_location="cpu", weights_only=True)
-        return {**measure(module, cli.datamodule, folder), "epochs": epochs}
+def _over_seeds(models: list[list[str]], dataset: Dataset, protocol: str, seeds: int) -> dict[str, Any]:
+    """Means over the seeds; intervals over members of each member's mean over the seeds."""
+    runs = [_train_and_measure(models, dataset, protocol, 42 + number) for number in range(seeds)]
+    first_tables, _, notes, split, ours = runs[0]
+    tables = {
+        name: {
+            method: {column: _mean([run[0][name][method].get(column) for run in runs]) for column in row}
+            for method, row in table.items()
+        }
+        for name, table in first_tables.items()
+    }
+    members = {
+        part: {m: np.mean([run[1][part][m] for run in runs], axis=0) for m in runs[0][1][part]} for part in SPLITS
+    }
+    for part in SPLITS:
+        for method, values in members[part].items():
+            tables[part][method]["±"] = metrics.half_width(values, 42)
+    paired, sentence = comparison(ours, members["test"], 42)
+    if seeds > 1:
+        notes = [f"Means over {seeds} seeds (42 to {41 + seeds}): of training, of ties in time and of settings chosen.",
+                 *notes]  # fmt: skip
+    return {"metrics": tables, "paired_ndcg@10": paired, "split": split, "notes": [sentence, *notes]}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _train_and_measure(
+    models: list[list[str]], dataset: Dataset, protocol: str, seed: int
+) -> tuple[dict[str, dict[str, Values]], dict[str, dict[str, np.ndarray]], list[str], dict[str, Any], str]:
+    split = "leave-one-out" if protocol == SAMPLED else protocol
+    where = ["--data.dataset", dataset.name, "--data.protocol", split, "--seed_everything", str(seed)]
+    where += ["--data.seed", str(seed)]
+    modules: dict[str, RankingModule] = {}
+    costs: dict[str, Cost] = {}
+    notes = []
+    judge = None
+    for argv in models:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            cli = evaluation.configured("recsys", [*argv, *where], LINKS, folder)
+            if not isinstance(cli.model, RankingModule):
+                raise UserError(f"'{type(cli.model).__name__}' is no recommender: use a configuration of recsys.")
+            kind = type(cli.model)
+            if judge is None:
+                judge = Judge(cli.datamodule, NEGATIVES if protocol == SAMPLED else 0)
+            with Cost() as cost:
+                epochs = evaluation.train(cli, folder)
+            module = kind.load_from_checkpoint(folder / "best.ckpt", map_location="cpu", weights_only=True)
+            modules[NAMES[kind]], costs[NAMES[kind]] = module.eval(), cost
+            notes.append(f"{NAMES[kind]}: epoch {epochs}, the best on validation.")
+    assert judge is not None
+    if protocol == "held-out-users":
+        notes.append("NeuMF is absent: it knows a member by an embedding, and members who are held out have none.")
+    tables, members, more = measured(modules, judge, thorough=True, costs=costs)
+    return tables, members, [*notes, *more], split_of(judge), next(iter(modules))

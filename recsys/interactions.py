@@ -9,6 +9,7 @@ One place for the rules that every model, baseline and protocol here shares:
 * What is hidden from a member: every positive title and every title with a thumb down.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,26 +24,26 @@ from scipy import sparse
 from data.atomic import atomic_file
 from data.dataset import Dataset, read_parquet
 from data.errors import UserError
-from data.schema import ITEM_ID, KIND, TIMESTAMP, USER_ID
+from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP, USER_ID
 from data.splits import POSITIVE_KINDS, order_events
 
 HIDDEN_KINDS = (*POSITIVE_KINDS, "thumb_down")
 
 
 def positive_events(dataset: Dataset, seed: int) -> pd.DataFrame:
-    """user_id, item_id, timestamp of each member's first positive event on each title, by member and time.
+    """user_id, item_id, timestamp and rating of each member's first positive event on each title, by member and time.
 
     Raises:
         UserError: the dataset has no interactions, or none of them is a positive event on a title.
     """
-    frame = dataset.interactions([USER_ID, ITEM_ID, TIMESTAMP, KIND])
+    frame = dataset.interactions([USER_ID, ITEM_ID, TIMESTAMP, KIND, RATING])
     frame = frame[frame[KIND].isin(POSITIVE_KINDS) & frame[ITEM_ID].notna()]
     if frame.empty:
         raise UserError(
             f"Dataset '{dataset.name}' has no event that says which title a member wanted, so there is nothing to "
             f"recommend from: import interactions with an item_id and a kind among {', '.join(POSITIVE_KINDS)}."
         )
-    frame = order_events(frame[[USER_ID, ITEM_ID, TIMESTAMP]], seed)
+    frame = order_events(frame[[USER_ID, ITEM_ID, TIMESTAMP, RATING]], seed)
     return frame.drop_duplicates([USER_ID, ITEM_ID], keep="first", ignore_index=True)
 
 
@@ -109,13 +110,22 @@ class Histories:
     items: np.ndarray  # (n_events,) int64
     times: np.ndarray  # (n_events,) int64, microseconds
     n_items: int
+    ratings: np.ndarray  # (n_events,) float32, NaN where there is none
 
     @staticmethod
-    def of(users: np.ndarray, items: np.ndarray, times: np.ndarray, n_users: int, n_items: int) -> "Histories":
-        """From events in any order of members, each member's oldest first."""
+    def of(
+        users: np.ndarray,
+        items: np.ndarray,
+        times: np.ndarray,
+        n_users: int,
+        n_items: int,
+        ratings: np.ndarray | None = None,
+    ) -> "Histories":
+        """From events in any order of members, each member's oldest first; without `ratings` nothing was rated."""
         order = np.argsort(users, kind="stable")
         start = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=n_users))])
-        return Histories(start, items[order].astype(np.int64), times[order].astype(np.int64), n_items)
+        rated = np.full(len(items), np.nan, np.float32) if ratings is None else ratings[order].astype(np.float32)
+        return Histories(start, items[order].astype(np.int64), times[order].astype(np.int64), n_items, rated)
 
     def __len__(self) -> int:
         return len(self.start) - 1
@@ -145,7 +155,38 @@ class Histories:
         lengths = self.lengths[users]
         start = np.concatenate([[0], np.cumsum(lengths)])
         at = np.repeat(self.start[:-1][users] - start[:-1], lengths) + np.arange(start[-1])
-        return Histories(start, self.items[at], self.times[at], self.n_items)
+        return Histories(start, self.items[at], self.times[at], self.n_items, self.ratings[at])
+
+    def of_items(self, position: np.ndarray, n_items: int) -> "Histories":
+        """The same events, title i as `position[i]`, or as -1 if that is not below `n_items`."""
+        items = position[self.items]
+        return Histories(self.start, np.where(items < n_items, items, -1), self.times, n_items, self.ratings)
+
+    def first(self, lengths: np.ndarray) -> "Histories":
+        """The same members, each with their first `lengths` (n_users,) events."""
+        place = np.arange(len(self.items)) - self.start[self.users]
+        kept = place < lengths[self.users]
+        start = np.concatenate([[0], np.cumsum(np.minimum(lengths, self.lengths))])
+        return Histories(start, self.items[kept], self.times[kept], self.n_items, self.ratings[kept])
+
+    def only(self, keep: np.ndarray) -> "Histories":
+        """The same members, with the events of those in `keep` (n_users,) bool alone."""
+        lengths = np.where(keep, self.lengths, 0)
+        events = np.repeat(keep, self.lengths)
+        start = np.concatenate([[0], np.cumsum(lengths)])
+        return Histories(start, self.items[events], self.times[events], self.n_items, self.ratings[events])
+
+    def with_members(self, n_users: int) -> "Histories":
+        """The same, with members without events behind its own up to `n_users`."""
+        start = np.pad(self.start, (0, n_users - len(self)), mode="edge")
+        return Histories(start, self.items, self.times, self.n_items, self.ratings)
+
+    def joined(self, later: "Histories") -> "Histories":
+        """Each member's events followed by those of the same member in `later`."""
+        users = np.concatenate([self.users, later.users])
+        parts = ((self.items, later.items), (self.times, later.times), (self.ratings, later.ratings))
+        items, times, ratings = (np.concatenate(part) for part in parts)
+        return Histories.of(users, items, times, len(self), self.n_items, ratings)
 
     def matrix(self, weights: np.ndarray | None = None) -> sparse.csr_matrix:
         """Members by titles, 1 (or the event's weight) where wanted. Shape: (n_users, n_items)."""
@@ -161,11 +202,16 @@ def histories_of(vocabulary: Vocabulary, events: pd.DataFrame) -> Histories:
         events[TIMESTAMP].astype("int64").to_numpy(),
         len(vocabulary.user_ids),
         len(vocabulary.item_ids),
+        events[RATING].to_numpy(dtype=np.float32),
     )
 
 
-def hidden_titles(dataset: Dataset, vocabulary: Vocabulary, users: pd.Index) -> Histories:
+def hidden_titles(
+    dataset: Dataset, vocabulary: Vocabulary, users: pd.Index, kinds: Sequence[str] = HIDDEN_KINDS
+) -> Histories:
     """What must not be recommended to `users` again (see the module's text), by their position in `users`.
+
+    With other `kinds`: the titles on which they have events of these kinds.
 
     Ids are compared in dictionary form, so memory grows with the number of events by a few bytes for each.
     """
@@ -175,7 +221,7 @@ def hidden_titles(dataset: Dataset, vocabulary: Vocabulary, users: pd.Index) -> 
     table = pq.read_table(
         dataset.path("interactions"), columns=[USER_ID, ITEM_ID, KIND], read_dictionary=[USER_ID, ITEM_ID]
     )
-    table = table.filter(pc.is_in(table[KIND], pa.array(HIDDEN_KINDS))).unify_dictionaries()
+    table = table.filter(pc.is_in(table[KIND], pa.array(kinds))).unify_dictionaries()
     codes = []
     for name, ids in ((USER_ID, users), (ITEM_ID, vocabulary.item_ids)):
         column = table[name].combine_chunks()

@@ -7,6 +7,7 @@ holds integers below `n_members`, in any order. The accuracy metrics return one 
 and is left out of the mean.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,7 +113,78 @@ def novelty(top: Tensor, popularity: Tensor, n_members: int) -> float:
     1.0
     """
     share = popularity[top[top >= 0]].clamp_min(1) / max(n_members, 1)
-    return float(-torch.log2(share.clamp_max(1.0)).mean())
+    return abs(float(torch.log2(share.clamp_max(1.0)).mean()))
+
+
+def diversity(top: Tensor, genres: Tensor) -> float | None:
+    """Intra-list diversity: mean over the lists' pairs of titles of 1 - Jaccard(their genres).
+
+    Range 0 to 1: 0 when all titles of a list have the same genres. Two titles without a genre count as alike. None when
+    no list has two titles. `top` as in `coverage`, `genres` of shape (n_items, genres), bool.
+
+    >>> diversity(torch.tensor([[0, 1, 2]]), torch.tensor([[True, False], [True, False], [False, True]]))
+    0.6666666666666666
+    """
+    total, pairs = 0.0, 0
+    for part in top.split(4096):
+        have = genres[part.clamp_min(0)].float()  # (lists, k, genres)
+        both = have @ have.transpose(1, 2)
+        size = have.sum(2)
+        either = size[:, :, None] + size[:, None] - both
+        apart = torch.where(either > 0, 1 - both / either.clamp_min(1), 0.0)
+        real = (part >= 0)[:, :, None] & (part >= 0)[:, None]
+        upper = torch.ones(part.shape[1], part.shape[1], dtype=torch.bool).triu(1) & real
+        total, pairs = total + float(apart[upper].sum()), pairs + int(upper.sum())
+    return total / pairs if pairs else None
+
+
+def popularity_bias(top: Tensor, popularity: Tensor, n_members: int) -> float | None:
+    """Mean share of the members who had wanted a listed title (average recommendation popularity). Range 0 to 1.
+
+    `top` and `popularity` as in `novelty`; None when there is no list.
+
+    >>> popularity_bias(torch.tensor([[0, 1]]), popularity=torch.tensor([8, 2]), n_members=8)
+    0.625
+    """
+    listed = top[top >= 0]
+    return float(popularity[listed].double().mean() / max(n_members, 1)) if len(listed) else None
+
+
+def mean_by(values: Tensor, group: Tensor) -> Tensor:
+    """Mean of the known values of each group, NaN where there is none. Shapes: (rows,), (rows,) to (groups,).
+
+    >>> mean_by(torch.tensor([1.0, 0.0, torch.nan, 2.0]), torch.tensor([0, 0, 1, 1]))
+    tensor([0.5000, 2.0000])
+    """
+    n, known = int(group.max()) + 1 if len(group) else 0, values.isfinite()
+    total = _sum(values.nan_to_num(0.0), group, n)
+    return total / _sum(known.float(), group, n).where(_sum(known.float(), group, n) > 0, torch.nan)
+
+
+def bootstrap(values: np.ndarray, seed: int, draws: int = 1000) -> tuple[float, float]:
+    """95 % percentile interval of the mean over members, drawn with replacement (Efron 1979).
+
+    Members without a value are left out; (NaN, NaN) with none. From 20,000 members on the normal approximation is used:
+    the two differ by less than the draws' own noise.
+    """
+    values = values[np.isfinite(values)]
+    if len(values) == 0:
+        return np.nan, np.nan
+    if len(values) > 20_000:
+        spread = 1.96 * values.std() / np.sqrt(len(values))
+        return float(values.mean() - spread), float(values.mean() + spread)
+    generator = np.random.default_rng(seed)
+    means = np.concatenate(
+        [values[generator.integers(0, len(values), (100, len(values)))].mean(1) for _ in range(draws // 100)]
+    )
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def half_width(values: np.ndarray, seed: int) -> float | None:
+    """Half of the 95 % interval of the mean, see `bootstrap`; None without values."""
+    low, high = bootstrap(values, seed)
+    return None if np.isnan(low) else (high - low) / 2
 
 
 def mean(per_member: Tensor) -> float | None:

@@ -14,14 +14,13 @@ The paper has no b_i, the title's own bias: it lets the embeddings speak of tast
 from itertools import pairwise
 from typing import Any, Literal, cast
 
-import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recsys import metrics
+from recsys.interactions import Histories
+from recsys.module import Batch, RankingModule
 
-Batch = dict[str, Tensor]
 Loss = Literal["bce", "bpr", "softmax"]
 _BLOCK = 2**24  # hidden values held at once while a catalogue is scored
 
@@ -128,7 +127,7 @@ def _embedding(rows: int, size: int) -> nn.Embedding:
     return embedding
 
 
-class NeuMFModule(pl.LightningModule):
+class NeuMFModule(RankingModule):
     """Training and ranking of NeuMF.
 
     Args:
@@ -147,10 +146,6 @@ class NeuMFModule(pl.LightningModule):
         weight_decay: of all parameters, decoupled from the gradient (AdamW).
     """
 
-    model_name = "recommender"
-    monitor = "val/ndcg@10"
-    monitor_mode = "max"
-
     def __init__(
         self,
         n_users: int,
@@ -167,16 +162,26 @@ class NeuMFModule(pl.LightningModule):
         l1: float = 0.0,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(n_items)
         self.save_hyperparameters()
         self.net = NeuMF(n_users, n_items, gmf_size, mlp_size, mlp_layers, dropout)
-        self.tie_order: Tensor
-        self.register_buffer("tie_order", metrics.tie_order(n_items, seed=0), persistent=False)
         self.wanted: Tensor | None = None  # sorted keys user * n_items + item, on the device, while fitting
 
     def forward(self, users: Tensor) -> Tensor:
         """Logits of every title: (batch,) to (batch, n_items)."""
         return self.net.catalogue(users)
+
+    def rank_logits(self, batch: Batch) -> Tensor:
+        return self(batch["user"])
+
+    def score(self, users: Tensor, seen: Histories) -> Tensor:
+        return self(users)
+
+    @torch.no_grad()
+    def similarity(self, titles: Tensor) -> Tensor:
+        """Cosines of the titles' embeddings, the mean over the towers. (b,) to (b, n_items)."""
+        directions = self.net.item_directions()
+        return directions[titles] @ directions.T
 
     def on_fit_start(self) -> None:
         self.wanted = self.trainer.datamodule.wanted_keys().to(self.device)  # type: ignore[attr-defined]
@@ -198,38 +203,6 @@ class NeuMFModule(pl.LightningModule):
             loss = loss + norms.mean()
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(users), prog_bar=True)
         return loss
-
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        self._rank(batch, "val")
-
-    def test_step(self, batch: Batch, batch_index: int) -> None:
-        self._rank(batch, "test")
-
-    def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Tensor]:
-        """Each member's best ten unseen titles, as rows of the run's users.parquet and items.parquet."""
-        k = min(10, self.hparams["n_items"])
-        best = self._unseen(batch).topk(k)  # (batch, k)
-        rank = torch.arange(1, k + 1, device=self.device)
-        columns = {
-            "user": batch["user"][:, None].expand(-1, k),
-            "rank": rank.expand(len(batch["user"]), -1),
-            "item": best.indices,
-            "logit": best.values,
-        }
-        return {name: column.flatten() for name, column in columns.items()}
-
-    def _unseen(self, batch: Batch) -> Tensor:
-        scores = self(batch["user"]).float()
-        return scores.index_put((batch["seen_row"], batch["seen_item"]), scores.new_full((), -torch.inf))
-
-    def _rank(self, batch: Batch, stage: str) -> None:
-        members, n = batch["target_row"], len(batch["user"])
-        ranks = metrics.ranks_of(self._unseen(batch), members, batch["target_item"], self.tie_order)
-        values = {
-            f"{stage}/ndcg@10": metrics.ndcg(ranks, members, n, k=10).nanmean(),
-            f"{stage}/hr@10": metrics.hit_rate(ranks, members, n, k=10).nanmean(),
-        }
-        self.log_dict(values, on_step=False, on_epoch=True, batch_size=n, sync_dist=True, prog_bar=True)
 
     def _wanted(self, users: Tensor, items: Tensor) -> Tensor:
         """Whether the members (batch,) wanted the titles (batch, n_negatives), by search in the sorted keys."""

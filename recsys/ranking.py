@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from recsys import metrics
 from recsys.baselines import Baseline
 from recsys.interactions import Histories
+from recsys.module import RankingModule
 
 Score = Callable[[np.ndarray, Histories], Tensor]  # members (b,), what they have seen -> (b, n_items)
 Values = dict[str, float | None]
@@ -29,6 +30,20 @@ class Ranking(NamedTuple):
         users = np.flatnonzero(chosen if keep is None else chosen & keep)
         return Ranking(users, seen.take(users), targets.take(users))
 
+    @staticmethod
+    def one_by_one(seen: Histories, targets: Histories, keep: np.ndarray | None = None) -> "Ranking":
+        """A row for each target, predicted from everything before it: what was seen, and the targets before it."""
+        whole = seen.joined(targets)
+        rows = np.arange(len(targets.items)) if keep is None else np.flatnonzero(keep[targets.users])
+        users = targets.users[rows]
+        number = rows - targets.start[users]  # of the target among its member's
+        before = whole.take(users).first(seen.lengths[users] + number)
+        single = Histories.of(
+            np.arange(len(rows)), targets.items[rows], targets.times[rows], len(rows), targets.n_items,
+            targets.ratings[rows],
+        )  # fmt: skip
+        return Ranking(users, before, single)
+
 
 def after_first_picks(histories: Histories, users: np.ndarray, picks: int) -> Ranking:
     """Members with more than `picks` titles: their first ones as history, the rest to be predicted."""
@@ -37,13 +52,29 @@ def after_first_picks(histories: Histories, users: np.ndarray, picks: int) -> Ra
     given = np.arange(len(whole.items)) - whole.start[whole.users] < picks
 
     def part(mask: np.ndarray) -> Histories:
-        return Histories.of(whole.users[mask], whole.items[mask], whole.times[mask], len(users), whole.n_items)
+        items, times, ratings = whole.items[mask], whole.times[mask], whole.ratings[mask]
+        return Histories.of(whole.users[mask], items, times, len(users), whole.n_items, ratings)
 
     return Ranking(users, part(given), part(~given))
 
 
-def rank(score: Score, ranking: Ranking, train: Histories, seed: int, batch_size: int = 512) -> Values:
-    """Every metric of one method on one split.
+class Ranked(NamedTuple):
+    """One method's figures on one split."""
+
+    values: Values
+    ndcg: np.ndarray  # NDCG@10 of each member, in the order of their ids: what intervals and paired tests are made of
+
+
+def rank(
+    score: Score,
+    ranking: Ranking,
+    train: Histories,
+    seed: int,
+    batch_size: int = 512,
+    genres: Tensor | None = None,
+    negatives: int = 0,
+) -> Ranked:
+    """Every metric of one method on one split. A member with several rows counts once, with the mean of their rows.
 
     Args:
         score: the method.
@@ -51,7 +82,10 @@ def rank(score: Score, ranking: Ranking, train: Histories, seed: int, batch_size
         train: what the method learned from: novelty counts there who had wanted a title.
         seed: decides between equal scores.
         batch_size: members ranked at once.
+        genres: which genres each title has, for the diversity. Shape: (n_items, genres) bool.
+        negatives: rank the targets among so many unseen titles drawn at random, alike for every method; 0: among all.
     """
+    generator = torch.Generator().manual_seed(seed)
     n_items, ranks, tops = train.n_items, [], []
     order = metrics.tie_order(n_items, seed)
     for first in range(0, len(ranking.users), batch_size):
@@ -59,32 +93,49 @@ def rank(score: Score, ranking: Ranking, train: Histories, seed: int, batch_size
         seen, targets = ranking.seen.take(at), ranking.targets.take(at)
         scores = score(ranking.users[at], seen).to("cpu", torch.float32, copy=True)
         scores[torch.from_numpy(seen.users), torch.from_numpy(seen.items)] = -torch.inf
+        if negatives:
+            lots = torch.rand(scores.shape, generator=generator)
+            lots[torch.from_numpy(seen.users), torch.from_numpy(seen.items)] = 2.0
+            lots[torch.from_numpy(targets.users), torch.from_numpy(targets.items)] = -1.0
+            bound = lots.kthvalue(min(n_items, negatives + 1), dim=1, keepdim=True).values
+            scores[lots > bound] = -torch.inf
         ranks.append(metrics.ranks_of(scores, torch.from_numpy(targets.users), torch.from_numpy(targets.items), order))
         best = scores.topk(min(10, n_items))
         tops.append(best.indices.masked_fill(best.values == -torch.inf, -1))
-    n, members = len(ranking.users), torch.from_numpy(ranking.targets.users)
+    n, rows = len(ranking.users), torch.from_numpy(ranking.targets.users)
     if n == 0:
-        return dict.fromkeys(("hr@10", "ndcg@10", "mrr", "recall@20", "coverage@10", "novelty@10"))
+        return Ranked(dict.fromkeys(COLUMNS), np.zeros(0))
     place, top = torch.cat(ranks), torch.cat(tops)
-    popularity = torch.from_numpy(train.popularity)
-    return {
-        "hr@10": metrics.mean(metrics.hit_rate(place, members, n, 10)),
-        "ndcg@10": metrics.mean(metrics.ndcg(place, members, n, 10)),
-        "mrr": metrics.mean(metrics.reciprocal_rank(place, members, n)),
-        "recall@20": metrics.mean(metrics.recall(place, members, n, 20)),
+    popularity, n_members = torch.from_numpy(train.popularity), int((train.lengths > 0).sum())
+    member = torch.from_numpy(np.unique(ranking.users, return_inverse=True)[1])
+
+    def of_members(of_rows: Tensor) -> Tensor:
+        return metrics.mean_by(of_rows, member)
+
+    ndcg = of_members(metrics.ndcg(place, rows, n, 10))
+    values: Values = {
+        "hr@10": metrics.mean(of_members(metrics.hit_rate(place, rows, n, 10))),
+        "ndcg@10": metrics.mean(ndcg),
+        "±": metrics.half_width(ndcg.numpy(), seed),
+        "mrr": metrics.mean(of_members(metrics.reciprocal_rank(place, rows, n))),
+        "recall@20": metrics.mean(of_members(metrics.recall(place, rows, n, 20))),
         "coverage@10": metrics.coverage(top, n_items),
-        "novelty@10": metrics.novelty(top, popularity, int((train.lengths > 0).sum())),
+        "novelty@10": metrics.novelty(top, popularity, n_members),
+        "diversity@10": None if genres is None else metrics.diversity(top, genres),
+        "popularity@10": metrics.popularity_bias(top, popularity, n_members),
     }
+    return Ranked(values, ndcg.numpy())
 
 
-def neural(module: nn.Module) -> Score:
-    """The trained module as a method to rank with; histories do not concern it."""
+COLUMNS = ("hr@10", "ndcg@10", "±", "mrr", "recall@20", "coverage@10", "novelty@10", "diversity@10", "popularity@10")
 
-    device = next(module.parameters()).device
+
+def neural(module: RankingModule) -> Score:
+    """The trained module as a method to rank with."""
 
     @torch.no_grad()
     def score(users: np.ndarray, seen: Histories) -> Tensor:
-        return module(torch.from_numpy(users).to(device))
+        return module.score(torch.from_numpy(users).to(module.device), seen)
 
     return score
 

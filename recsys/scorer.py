@@ -1,18 +1,22 @@
 """From a run to recommendations: the only door to the recommender for score.py and the dashboard.
 
 The model itself needs nothing but its run folder. What a member has seen, and must not be shown again, is read from
-the run's dataset.
+the run's dataset; HistoryNet reads there too what a member has wanted, up to the latest event.
 
-* A member whom the model was not trained on (new since the fit, or without any positive event) gets the most popular
-  titles that they have not seen; `score` is then the share of members who wanted the title instead of the model's
-  probability.
-* A title that entered the dataset after the fit is not recommended before the next one.
+* HistoryNet serves everybody alike: a member new since the fit is a short history, a title new since the fit its
+  genres, year and name. Its score is p / (p + DRAWN / n_items), p the probability of being the next title: the chance
+  of the title when it stands beside DRAWN others drawn at random.
+* NeuMF knows the members and titles of its training. Another member gets the most popular titles not seen yet, with the
+  share of the members who wanted the title as score instead of the model's probability; a new title waits for the next
+  fit.
+* A thumb down hides the title and lowers those near it (HistoryNet), at once.
 * Lists are shorter than k where a member has seen nearly everything.
 """
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,18 +31,46 @@ from data.arguments import users_named
 from data.atomic import atomic_file
 from data.dataset import Dataset, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import ITEM_ID, USER_ID
+from data.schema import GENRES, ITEM_ID, KIND, RATING, TIMESTAMP, USER_ID, YEAR
 from data.served import load_served
-from recsys.interactions import Histories, Vocabulary, hidden_titles
+from data.splits import POSITIVE_KINDS
+from recsys.content import content_tokens
+from recsys.history import HistoryModule
+from recsys.interactions import (
+    HIDDEN_KINDS,
+    Histories,
+    Vocabulary,
+    hidden_titles,
+    histories_of,
+    positive_events,
+)
+from recsys.module import RankingModule
 from recsys.neumf import NeuMFModule
+from recsys.reasons import Reasons
+from recsys.reasons import reasons as find_reasons
+from recsys.variety import CANDIDATES, diversified, jaccard
 
+KINDS: tuple[type[RankingModule], ...] = (HistoryModule, NeuMFModule)
+DRAWN = 8  # titles that a match is measured against
+DISLIKE = 2.0  # what a thumb down takes from the logit of a title that is wholly like it
+TIES_SEED = 42
 _BLOCK = 2**26  # scores held at once
 
 
-class Recommender:
-    """A trained recommender with the titles that its members have seen."""
+class Chosen(NamedTuple):
+    """What may be in a list, see `Recommender.recommend`."""
 
-    def __init__(self, module: NeuMFModule, vocabulary: Vocabulary, popularity: np.ndarray, run: Path) -> None:
+    hide_seen: bool = True
+    exclude: frozenset[str] = frozenset()
+    genres: frozenset[str] = frozenset()
+    years: tuple[float, float] | None = None
+    variety: float = 0.0
+
+
+class Recommender:
+    """A trained recommender with what its members have wanted and what must not be shown to them."""
+
+    def __init__(self, module: RankingModule, vocabulary: Vocabulary, popularity: np.ndarray, run: Path) -> None:
         self.module, self.vocabulary, self.popularity = module.eval(), vocabulary, popularity
         self.run_id, self.dataset_name = run.name, run.parent.parent.name
 
@@ -50,7 +82,30 @@ class Recommender:
             UserError: a file of the run is missing or damaged.
         """
         vocabulary, popularity = Vocabulary.load(run)
-        return cls(load_served(NeuMFModule, run, device), vocabulary, popularity, run)
+        name = runs.read_report(run).get("class")
+        kind = next((k for k in KINDS if f"{k.__module__}.{k.__qualname__}" == name), None)
+        if kind is None:
+            raise UserError(f"{run} holds a '{name}', which is no recommender of this version: train again.")
+        recommender = cls(load_served(kind, run, device), vocabulary, popularity, run)
+        recommender._take_in_new_titles()
+        return recommender
+
+    def _take_in_new_titles(self) -> None:
+        """Add titles that entered the catalogue after the fit, if the model can tell them by their content."""
+        if not isinstance(self.module, HistoryModule) or not self.module.hparams["content"]:
+            return
+        try:
+            items = open_dataset(self.dataset_name).items()
+        except UserError:
+            return  # there is no catalogue now; the run is all that the model needs
+        new = pd.Index(
+            items[ITEM_ID].astype(str)[~items[ITEM_ID].isin(self.vocabulary.item_ids)].unique().astype(object)
+        )
+        if not len(new):
+            return
+        self.module = self.module.extended(content_tokens(items, new, self.module.hparams["content_buckets"]))
+        self.vocabulary = Vocabulary(self.vocabulary.user_ids, self.vocabulary.item_ids.append(new))
+        self.popularity = np.append(self.popularity, np.zeros(len(new), self.popularity.dtype))
 
     @cached_property
     def members(self) -> pd.Index:
@@ -62,8 +117,70 @@ class Recommender:
 
     @cached_property
     def hidden(self) -> Histories:
-        """What each of `members` has seen, in their order. Read once; a new `load` reads again."""
+        """What must not be shown to each of `members`, in their order. Read once; a new `load` reads again."""
         return hidden_titles(open_dataset(self.dataset_name), self.vocabulary, self.members)
+
+    @cached_property
+    def histories(self) -> Histories:
+        """What each of `members` has wanted, oldest first. Read once; a new `load` reads again."""
+        dataset = open_dataset(self.dataset_name)
+        if not dataset.has("interactions"):
+            nothing = np.zeros(0, np.int64)
+            return Histories.of(nothing, nothing, nothing, len(self.members), len(self.vocabulary.item_ids))
+        events = positive_events(dataset, TIES_SEED)
+        known = events[events[ITEM_ID].isin(self.vocabulary.item_ids)]
+        return histories_of(Vocabulary(self.members, self.vocabulary.item_ids), known)
+
+    @cached_property
+    def disliked(self) -> Histories:
+        """What each of `members` has given a thumb down."""
+        dataset = open_dataset(self.dataset_name)
+        return hidden_titles(dataset, self.vocabulary, self.members, kinds=("thumb_down",))
+
+    def update(self, member: str, events: pd.DataFrame) -> None:
+        """Fold new events of one member in, at once: the next call of `recommend` knows them. Nothing is written.
+
+        Args:
+            member: an id; one who is not among `members` becomes a member.
+            events: item_id, and if known kind (default: watch), timestamp (default: after all others), rating. What
+                a kind means is told in recsys/interactions.py; titles outside the catalogue are left out.
+
+        Raises:
+            UserError: there is no column item_id, or a kind is unknown.
+        """
+        if ITEM_ID not in events:
+            raise UserError("An update needs a column item_id: name the titles that the member watched or rated.")
+        kinds = events[KIND] if KIND in events else pd.Series("watch", index=events.index)
+        unknown = kinds[~kinds.isin(schema.KINDS)]
+        if len(unknown):
+            raise UserError(f"Kind '{unknown.iloc[0]}' is unknown: use one of {', '.join(schema.KINDS)}.")
+        histories, hidden, disliked = self.histories, self.hidden, self.disliked
+        if member not in self.members:
+            self.members = self.members.append(pd.Index([member], dtype=object))
+            histories, hidden, disliked = (
+                part.with_members(len(self.members)) for part in (histories, hidden, disliked)
+            )
+        at = int(self.positions([member])[0])
+        items = self.vocabulary.items(events[ITEM_ID])
+        last = int(histories.times.max(initial=0))
+        times = (
+            pd.to_datetime(events[TIMESTAMP], utc=True).dt.as_unit("us").astype("int64").to_numpy()
+            if TIMESTAMP in events
+            else last + 1_000_000 * np.arange(1, len(items) + 1)
+        )
+        ratings = events[RATING].to_numpy(np.float32) if RATING in events else np.full(len(items), np.nan, np.float32)
+        order = np.argsort(times, kind="stable")
+
+        def folded(into: Histories, chosen: Collection[str]) -> Histories:
+            kept = order[(kinds.isin(chosen).to_numpy() & (items >= 0))[order]]
+            kept = kept[~np.isin(items[kept], into.items[into.start[at] : into.start[at + 1]])]
+            kept = kept[np.sort(np.unique(items[kept], return_index=True)[1])]  # a title counts once
+            who = np.full(len(kept), at)
+            return into.joined(Histories.of(who, items[kept], times[kept], len(into), into.n_items, ratings[kept]))
+
+        self.histories = folded(histories, POSITIVE_KINDS)
+        self.hidden = folded(hidden, HIDDEN_KINDS)
+        self.disliked = folded(disliked, ("thumb_down",))
 
     def recommend(
         self,
@@ -72,6 +189,10 @@ class Recommender:
         hide_seen: bool = True,
         exclude: Collection[str] = (),
         batch_size: int = 1024,
+        reasons: bool = False,
+        genres: Collection[str] = (),
+        years: tuple[float, float] | None = None,
+        variety: float = 0.0,
     ) -> pd.DataFrame:
         """The k best titles for each member: columns user_id, rank (from 1), item_id, score; exact, best first.
 
@@ -81,12 +202,18 @@ class Recommender:
             hide_seen: leave out what the member has seen or given a thumb down.
             exclude: item ids to leave out for everybody.
             batch_size: members scored at once.
+            reasons: add reason_item_id and reason_share, see recsys/reasons.py.
+            genres: only titles that have one of them; none: all titles.
+            years: only titles from the first to the last of these years.
+            variety: from 0, the most likely titles, to 1, titles that differ; see recsys/variety.py.
 
         Raises:
-            UserError: a member is unknown, `k` is below 1, or the dataset is gone.
+            UserError: a member is unknown, `k` is below 1, `variety` is not between 0 and 1, or the dataset is gone.
         """
-        tables = [t.to_pandas() for t, _ in self.batches(self.positions(user_ids), k, hide_seen, exclude, batch_size)]
-        columns = [USER_ID, "rank", ITEM_ID, "score"]
+        chosen = Chosen(hide_seen, frozenset(exclude), frozenset(genres), years, variety)
+        batches = self.batches(self.positions(user_ids), k, chosen, batch_size, reasons)
+        tables = [table.to_pandas() for table, _ in batches]
+        columns = [USER_ID, "rank", ITEM_ID, "score", *(["reason_item_id", "reason_share"] if reasons else [])]
         return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
     def positions(self, user_ids: Sequence[str]) -> np.ndarray:
@@ -104,37 +231,85 @@ class Recommender:
         return at
 
     def batches(
-        self, positions: np.ndarray, k: int, hide_seen: bool, exclude: Collection[str], batch_size: int
+        self,
+        positions: np.ndarray,
+        k: int,
+        chosen: Chosen,
+        batch_size: int = 1024,
+        reasons: bool = False,
     ) -> Iterator[tuple[pa.Table, int]]:
         """Recommendations batch by batch: a table of `schema.SCORES["recommendations"]`, and for how many members.
 
         Raises:
-            UserError: `k` is below 1.
+            UserError: `k` is below 1, or the variety is not between 0 and 1.
         """
         if k < 1:
             raise UserError(f"{k} titles for each member cannot be listed: give a number of 1 or more.")
+        if not 0 <= chosen.variety <= 1:
+            raise UserError(f"A variety of {chosen.variety:g} is impossible: give a number from 0 to 1.")
         n_items = len(self.vocabulary.item_ids)
         batch_size = max(1, min(batch_size, _BLOCK // n_items))
-        known = self.vocabulary.items(pd.Series(list(exclude), dtype=object))
-        excluded = torch.from_numpy(known[known >= 0])
+        excluded = torch.from_numpy(~self._admitted(chosen))
         for first in range(0, len(positions), batch_size):
             users = positions[first : first + batch_size]
             order, shown = self._scores(users)
             order[:, excluded] = -torch.inf
-            if hide_seen:
+            if chosen.hide_seen:
                 seen = self.hidden.take(users)
                 order[torch.from_numpy(seen.users), torch.from_numpy(seen.items)] = -torch.inf
-            best = order.topk(min(k, n_items))
-            yield self._table(users, best.indices, shown.gather(1, best.indices), best.values > -torch.inf), len(users)
+            best = order.topk(min(k if chosen.variety == 0 else CANDIDATES * k, n_items))
+            items, values = best.indices, best.values
+            if chosen.variety > 0:
+                places = diversified(values, jaccard(self.genres[1], items), min(k, n_items), chosen.variety)
+                items, values = items.gather(1, places), values.gather(1, places)
+            listed = values > -torch.inf
+            why = None
+            if reasons and isinstance(self.module, HistoryModule):
+                why = find_reasons(self.module, self.histories.take(users), items.where(listed, -1))
+            yield self._table(users, items, shown.gather(1, items), listed, why), len(users)
+
+    def _admitted(self, chosen: Chosen) -> np.ndarray:
+        """Which titles may be listed at all. Shape: (n_items,) bool."""
+        admitted = ~self.vocabulary.item_ids.isin(chosen.exclude)
+        if chosen.genres:
+            names, has = self.genres
+            wanted = np.isin(names, list(chosen.genres))
+            admitted &= has[:, wanted].any(1).numpy()
+        if chosen.years is not None:
+            first, last = chosen.years
+            year = self._catalogue[YEAR].to_numpy(float)
+            admitted &= (year >= first) & (year <= last)
+        return admitted
+
+    @cached_property
+    def _catalogue(self) -> pd.DataFrame:
+        """What the catalogue says of the titles, in model order; missing where it says nothing."""
+        items = open_dataset(self.dataset_name).items().drop_duplicates(ITEM_ID).set_index(ITEM_ID)
+        return items.reindex(self.vocabulary.item_ids)
+
+    @cached_property
+    def genres(self) -> tuple[np.ndarray, Tensor]:
+        """Names of the genres, and which each title has, (n_items, genres) bool."""
+        long = self._catalogue[GENRES].explode().dropna()
+        codes, names = pd.factorize(long.astype(str), sort=True)
+        has = torch.zeros(len(self.vocabulary.item_ids), len(names), dtype=torch.bool)
+        has[torch.from_numpy(self.vocabulary.item_ids.get_indexer(long.index)), torch.from_numpy(codes)] = True
+        return np.asarray(names, dtype=object), has
 
     @torch.no_grad()
     def _scores(self, users: np.ndarray) -> tuple[Tensor, Tensor]:
         """What to sort by, and what to show as score, for `users` in `members`. Each of shape (batch, n_items)."""
+        if isinstance(self.module, HistoryModule):
+            logits = self.module.score(torch.from_numpy(users), self.histories.take(users)).float().cpu()
+            self._lower_neighbours(logits, users)
+            share = logits.softmax(1)
+            return logits, share / (share + DRAWN / logits.shape[1])
         at = torch.from_numpy(users)
         trained = at < len(self.vocabulary.user_ids)
         logits = torch.empty(len(at), len(self.vocabulary.item_ids))
         shown = torch.empty_like(logits)
-        logits[trained] = self.module(at[trained].to(self.module.device)).float().cpu()
+        seen = self.histories.take(users[trained.numpy()])
+        logits[trained] = self.module.score(at[trained].to(self.module.device), seen).float().cpu()
         shown[trained] = logits[trained].sigmoid()
         if not bool(trained.all()):
             popularity = torch.from_numpy(self.popularity.astype(np.float32))
@@ -142,17 +317,36 @@ class Recommender:
             shown[~trained] = popularity / len(self.vocabulary.user_ids)
         return logits, shown
 
-    def _table(self, users: np.ndarray, items: Tensor, scores: Tensor, listed: Tensor) -> pa.Table:
+    def _lower_neighbours(self, logits: Tensor, users: np.ndarray) -> None:
+        """Take from each title how much it is like what the member gave a thumb down, in place.
+
+        logit(i) -= DISLIKE * the largest similarity of i with such a title, where that is positive.
+        """
+        disliked = self.disliked.take(users)
+        rows = np.flatnonzero(disliked.lengths)
+        if not len(rows):
+            return
+        near = self._similarity(torch.from_numpy(disliked.items))  # (thumbs, n_items)
+        at = torch.from_numpy(disliked.users)
+        most = torch.zeros_like(logits).scatter_reduce(0, at[:, None].expand_as(near), near, "amax")
+        logits -= DISLIKE * most
+
+    def _table(self, users: np.ndarray, items: Tensor, scores: Tensor, listed: Tensor, why: Reasons | None) -> pa.Table:
         """Lists (batch, k) with a mask of real entries, as rows."""
         rows, ranks = listed.nonzero(as_tuple=True)
         kept = items[listed].numpy()
+        reason, share = pa.nulls(len(kept), pa.string()), pa.nulls(len(kept), pa.float64())
+        if why is not None:
+            at = why.item[listed.numpy()]
+            reason = self._item_ids.take(pa.array(at, mask=at < 0))
+            share = pa.array(why.share[listed.numpy()], mask=at < 0)
         columns = {
             USER_ID: pa.array(self.members.take(users[rows.numpy()]), pa.string()),
             "rank": pa.array(ranks.numpy() + 1, pa.int32()),
             ITEM_ID: self._item_ids.take(pa.array(kept)),
             "score": pa.array(scores[listed].double().numpy()),
-            "reason_item_id": pa.nulls(len(kept), pa.string()),
-            "reason_share": pa.nulls(len(kept), pa.float64()),
+            "reason_item_id": reason,
+            "reason_share": share,
             "run_id": pa.array([self.run_id] * len(kept), pa.string()),
         }
         return pa.table(columns, schema=schema.SCORES["recommendations"])
@@ -162,7 +356,7 @@ class Recommender:
         return pa.array(self.vocabulary.item_ids, pa.string())
 
     def similar(self, item_id: str, k: int = 20) -> pd.DataFrame:
-        """The k titles whose embeddings point most nearly the same way: columns rank, item_id, score (cosine).
+        """The k titles most like one: columns rank, item_id, score (the module's `similarity`, at most 1).
 
         Raises:
             UserError: the model does not know the title.
@@ -170,17 +364,15 @@ class Recommender:
         at = int(self.vocabulary.item_ids.get_indexer(pd.Index([item_id]))[0])
         if at < 0:
             raise UserError(f"Title '{item_id}' is unknown to recommender run {self.run_id}: train again to add it.")
-        cosine = self._directions @ self._directions[at]
-        cosine[at] = -torch.inf
-        best = cosine.topk(min(k, len(cosine) - 1))
+        alike = self._similarity(torch.tensor([at]))[0]
+        alike[at] = -torch.inf
+        best = alike.topk(min(k, len(alike) - 1))
         ids = self.vocabulary.item_ids[best.indices.numpy()]
         ranks = np.arange(1, len(ids) + 1)
         return pd.DataFrame({"rank": ranks, ITEM_ID: ids, "score": best.values.double().numpy()})
 
-    @cached_property
-    def _directions(self) -> Tensor:
-        """The titles' embeddings, each tower's at unit length. Shape: (n_items, sum of widths)."""
-        return self.module.net.item_directions().detach().cpu()
+    def _similarity(self, titles: Tensor) -> Tensor:
+        return self.module.similarity(titles.to(self.module.device)).float().cpu()
 
 
 def load_current(dataset: str, device: str = "cpu") -> Recommender:
@@ -192,7 +384,14 @@ def load_current(dataset: str, device: str = "cpu") -> Recommender:
     return Recommender.load(runs.require_run(dataset, "recommender"), device)
 
 
-def score(dataset: str, out: Path | None = None, users: str = "all", top_k: int = 20, batch_size: int = 1024) -> Path:
+def score(
+    dataset: str,
+    out: Path | None = None,
+    users: str = "all",
+    top_k: int = 20,
+    batch_size: int = 1024,
+    reasons: bool = True,
+) -> Path:
     """Write the top titles of many members as a Parquet table, in bounded memory, atomically; return where.
 
     Args:
@@ -201,6 +400,7 @@ def score(dataset: str, out: Path | None = None, users: str = "all", top_k: int 
         users: `all`, ids with commas between them, or a file: one id in each line, or a CSV with a user_id column.
         top_k: titles for each member.
         batch_size: members scored at once.
+        reasons: name for each title the event that speaks most for it, where the model can; takes longer.
 
     Raises:
         UserError: there is no dataset, no recommender or no such member.
@@ -215,7 +415,7 @@ def score(dataset: str, out: Path | None = None, users: str = "all", top_k: int 
         pq.ParquetWriter(temporary, schema.SCORES["recommendations"], compression="zstd") as writer,
         tqdm(total=len(ids), desc="recommend", unit=" members") as progress,
     ):
-        for table, members in recommender.batches(positions, top_k, True, (), batch_size):
+        for table, members in recommender.batches(positions, top_k, Chosen(), batch_size, reasons):
             writer.write_table(table)
             progress.update(members)
     return target

@@ -21,6 +21,8 @@ MAIN = {"recsys": recsys, "forecasting": forecasting}
 CONFIGS = sorted(path.as_posix() for package in MAIN for path in Path(package, "configs").iterdir())
 # Written for real data and GPUs: what makes them slow here is made small, everything else is as it stands.
 SMALLER = {
+    "recsys/configs/full.yaml": ["--model.hidden", "16", "--model.size", "8"],
+    "recsys/configs/gpu.yaml": ["--model.hidden", "16", "--model.size", "8"],
     "forecasting/configs/engagement-quick.yaml": ["--data.windows_per_epoch", "512"],
     "forecasting/configs/engagement-full.yaml": ["--data.windows_per_epoch", "256"],
     "forecasting/configs/engagement-gpu.yaml": ["--data.windows_per_epoch", "256", "--model.hidden_size", "4"],
@@ -75,7 +77,7 @@ def test_a_run_is_tested_as_it_was_configured(small_dataset) -> None:
     small_dataset(reviews=0)
     quiet = ["--data.dataset", "small", "--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu"]
     for main, config, flag in (
-        (recsys, "recsys/configs/quick.yaml", ["--model.gmf_size", "8"]),
+        (recsys, "recsys/configs/quick.yaml", ["--model.size", "8"]),
         (forecasting, "forecasting/configs/retention-quick.yaml", ["--model.hidden_size", "8"]),
     ):
         assert main(["fit", "--config", config, *quiet, *flag, "--trainer.max_epochs", "1"]) == 0

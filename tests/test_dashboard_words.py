@@ -92,6 +92,8 @@ def test_verdict_compares_with_the_best_baseline() -> None:
     assert text == "LSTM: relMAE 0.900 on the test split, 12.5 % worse than the best baseline, ARIMA (0.800)."
     better = {**REPORT, "headline": {**REPORT["headline"], "ours": "ARIMA"}}
     assert "11.1 % better than the best baseline, LSTM" in learning.verdict(better)
+    parts = {**REPORT, "headline": {**REPORT["headline"], "parts": ["ARIMA"]}}
+    assert "10.0 % better than the best baseline, naive" in learning.verdict(parts)
     assert learning.verdict({}) == "This run has no headline figure."
 
 

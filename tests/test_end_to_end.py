@@ -203,7 +203,7 @@ def test_click_through(page: Page, address: str, road: Path) -> None:
     go(page, "Engagement")
     expect(page.locator("canvas, svg.marks").first).to_be_visible()
     go(page, "Models")
-    for method in ("NeuMF", "popularity"):
+    for method in ("HistoryNet", "popularity"):
         expect(page.get_by_text(re.compile(method, re.IGNORECASE)).first).to_be_visible()
     go(page, "Data")
     expect(page.get_by_text("100,000", exact=False).first).to_be_visible()

@@ -32,7 +32,7 @@ def places(data: RecommenderData, target_score: float, seen_score: float = 0.0) 
         scores[torch.arange(len(users)), torch.tensor([targets[u] for u in users.tolist()])] = target_score
         return scores
 
-    return rank(score, test, data.train, seed=0, batch_size=7)
+    return rank(score, test, data.train, seed=0, batch_size=7).values
 
 
 def test_a_perfect_method_is_perfect_even_when_it_loves_what_was_seen(data) -> None:
@@ -58,14 +58,18 @@ def test_always_second_is_second(data) -> None:
         scores[rows, (~taken).int().argmax(1)] = 2.0  # one unseen title, another than the target
         return scores
 
-    values = rank(score, test, data.train, seed=0)
+    values = rank(score, test, data.train, seed=0).values
     assert values["ndcg@10"] == pytest.approx(1 / math.log2(3))
     assert values["mrr"] == pytest.approx(0.5)
 
 
 def test_a_method_that_knows_nothing_gets_what_chance_gets(data) -> None:
     """Equal scores everywhere: the seeded order decides, and a target lands in the top ten by its luck alone."""
-    nothing = rank(lambda users, seen: torch.zeros(len(users), data.n_items), data.ranking("test"), data.train, seed=3)
+
+    def same(users: np.ndarray, seen: Histories) -> torch.Tensor:
+        return torch.zeros(len(users), data.n_items)
+
+    nothing = rank(same, data.ranking("test"), data.train, seed=3).values
     chance = float((10 / (data.n_items - data.ranking("test").seen.lengths)).mean())
     assert nothing["hr@10"] == pytest.approx(chance, abs=0.2)
     assert nothing["hr@10"] < 0.9
@@ -73,13 +77,15 @@ def test_a_method_that_knows_nothing_gets_what_chance_gets(data) -> None:
 
 def test_popularity_is_ranked_the_same_in_any_batches(data) -> None:
     score = linear(Popularity().fit(data.train))
-    whole = rank(score, data.ranking("test"), data.train, seed=0)
-    assert rank(score, data.ranking("test"), data.train, seed=0, batch_size=1) == pytest.approx(whole)
+    whole = rank(score, data.ranking("test"), data.train, seed=0).values
+    assert rank(score, data.ranking("test"), data.train, seed=0, batch_size=1).values == pytest.approx(whole)
 
 
 def test_nobody_to_rank_for_gives_no_values() -> None:
     nothing = Histories.of(*(np.zeros(0, np.int64),) * 3, 0, 5)
-    values = rank(lambda users, seen: torch.zeros(0, 5), Ranking(np.zeros(0, np.int64), nothing, nothing), nothing, 0)
+    values = rank(
+        lambda users, seen: torch.zeros(0, 5), Ranking(np.zeros(0, np.int64), nothing, nothing), nothing, 0
+    ).values
     assert set(values.values()) == {None}
 
 

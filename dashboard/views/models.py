@@ -121,7 +121,13 @@ def _metrics(report: dict[str, Any], model: str) -> None:
     lower = lower_is_better(metric, headline)
     ours = headline.get("ours", "")
     chart = charts.dot_plot(
-        metrics[split], ours, metric, better="lower" if lower else "higher", split=split, dark=page.dark()
+        metrics[split],
+        ours,
+        metric,
+        better="lower" if lower else "higher",
+        split=split,
+        dark=page.dark(),
+        parts=headline.get("parts", ()),
     )
     charts.show(
         chart, page.dark(), f"{metric_label(metric)} of each method on the {split} split", 90 + 40 * len(metrics[split])

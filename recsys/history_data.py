@@ -1,0 +1,114 @@
+"""Histories to batches for HistoryNet (recsys/history.py).
+
+train       item, rating, gap (b, events): a stretch of each member's history, the latest last
+            target (b, targets): the titles to be predicted, target l from the events up to events - targets + l;
+                `n_items` where there is none
+            weight (b, targets): of each target in the loss;  fold (b,): the member's
+val, test   as for every recommender (recsys/datamodule.py), and item, rating, gap (b, CONTEXT)
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from data.dataset import open_dataset
+from recsys.content import WIDTH, content_tokens
+from recsys.datamodule import Batch, Batches, Protocol, RecommenderData, loader, ranking_batch
+from recsys.history import CONTEXT, latest_events, stretch
+from recsys.ranking import Ranking
+
+
+class HistoryData(RecommenderData):
+    """A dataset's positive events, split, as stretches of histories.
+
+    Args:
+        dataset: name of the dataset.
+        protocol: how train, validation and test are cut, see recsys.datamodule.PROTOCOLS.
+        batch_size: stretches of a training step (in each process).
+        targets: titles to be predicted in a stretch.
+        max_stretches: stretches of an epoch, a fresh choice in each; 0: all.
+        eval_batch_size: members ranked at once.
+        half_life: after how many later titles of the same member a target weighs half in the loss; 0: all alike.
+        weight_floor: the least weight of a target, as a share of the latest one's, when `half_life` is set.
+        seed: of the shuffling and of ties in time.
+    """
+
+    takes_strangers = True
+
+    def __init__(
+        self,
+        dataset: str = "demo",
+        protocol: Protocol = "leave-one-out",
+        batch_size: int = 16,
+        targets: int = 64,
+        max_stretches: int = 0,
+        eval_batch_size: int = 512,
+        half_life: float = 0.0,
+        weight_floor: float = 0.1,
+        seed: int = 42,
+    ) -> None:
+        super().__init__(dataset, protocol, batch_size, eval_batch_size, half_life, weight_floor, seed)
+        self.targets, self.max_stretches = targets, max_stretches
+
+    def fold_of(self, folds: int) -> np.ndarray:
+        """The fold of each member. Shape: (n_users,)."""
+        return np.arange(self.n_users) % folds
+
+    def content_tokens(self, buckets: int) -> np.ndarray:
+        """Tokens of the titles in model order, see recsys.content."""
+        dataset = open_dataset(self.dataset)
+        if not dataset.has("items"):
+            return np.full((self.n_items, WIDTH), buckets)
+        return content_tokens(dataset.items(), self.vocabulary.item_ids, buckets)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        fitted, targets = self.fitted, self.targets
+        pieces = -(-fitted.lengths // targets)
+        users = np.repeat(np.arange(len(fitted)), pieces)
+        piece = np.arange(len(users)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        # Cut from the end, so that the latest titles stand behind a whole stretch.
+        ends = fitted.lengths[users] - piece * targets
+        weights = self.weights()
+        folds = self.model_folds
+
+        def batch_of(rows: Tensor) -> Batch:
+            at = rows.numpy()
+            who, until = users[at], ends[at]
+            history = stretch(fitted, who, until - 1, CONTEXT + targets - 1)
+            place = until[:, None] - targets + np.arange(targets)
+            event = fitted.start[:-1][who][:, None] + np.maximum(place, 0)
+            if self.future > 0:
+                event = self._later(event, fitted.start[1:][who][:, None] - 1)
+            return {
+                **history._asdict(),
+                "target": torch.from_numpy(np.where(place >= 0, fitted.items[event], fitted.n_items)),
+                "weight": torch.from_numpy(np.where(place >= 0, weights[event], 0).astype(np.float32)),
+                "fold": torch.from_numpy(who % folds),
+            }
+
+        def epoch() -> int:
+            return self.trainer.current_epoch if self.trainer is not None else 0
+
+        return loader(Batches(len(users), self.batch_size, batch_of, self.seed, epoch, self.max_stretches))
+
+    @property
+    def model_folds(self) -> int:
+        return max(1, int(self.trainer.lightning_module.hparams["folds"])) if self.trainer is not None else 1
+
+    @property
+    def future(self) -> float:
+        return float(self.trainer.lightning_module.hparams["future"]) if self.trainer is not None else 0.0
+
+    def _later(self, event: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """Each event, or the f-th after it with probability (1 - future) future^f, at most the member's last."""
+        uniform = torch.rand(event.shape, dtype=torch.float64).numpy()
+        steps = np.floor(np.log1p(-uniform) / np.log(self.future)).astype(np.int64)
+        return np.minimum(event + steps, last)
+
+    def _ranking_loader(self, ranking: Ranking) -> DataLoader[Batch]:
+        def batch_of(rows: Tensor) -> Batch:
+            history = latest_events(ranking.seen.take(rows.numpy()))
+            return {**ranking_batch(ranking, rows), **history._asdict()}
+
+        return loader(Batches(len(ranking.users), self.eval_batch_size, batch_of))
