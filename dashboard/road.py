@@ -36,11 +36,11 @@ SCORE_TABLE = {
 SECONDS = {
     "weights": 15,
     "dataset": 20,
-    "fit-recommender": 45,
+    "fit-recommender": 105,
     "fit-sentiment": 150,
     "fit-engagement": 25,
     "fit-retention": 15,
-    "score-recommender": 10,
+    "score-recommender": 45,
     "score-sentiment": 95,
     "score-engagement": 10,
     "score-retention": 10,

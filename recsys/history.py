@@ -46,6 +46,7 @@ from recsys.next_title import MAX_LAG, fading, moments, solve
 if TYPE_CHECKING:
     from recsys.ranking import Ranking
 
+_SEARCHED = 5_000  # members of the validation split that the search asks, at most
 # What the search multiplies each setting with. A heavy weight leaves of the linear part what goes together alone.
 _FACTORS = ((0.1, 0.3, 3.0), (0.1, 0.3, 3.0), (0.3, 3.0, 10.0, 100.0), (0.4, 0.7, 1.3))
 CONTEXT = MAX_LAG  # events of a member that the model looks at
@@ -298,6 +299,8 @@ class HistoryModule(RankingModule):
         with one it would tell apart the few members alone whose title is near the top)."""
         solved: dict[tuple[int, tuple[float, ...]], Tensor] = {}  # B by settings 0 and 3, E by setting 1
         order = metrics.tie_order(self.n_items, seed=0)
+        members = np.random.default_rng(0).permutation(len(validation.users))[:_SEARCHED]
+        asked = np.array_split(members, max(1, len(members) // 512))
 
         def value(settings: Sequence[float]) -> float:
             ridge, ease_ridge, weight, power = settings
@@ -312,8 +315,7 @@ class HistoryModule(RankingModule):
             self.settings.copy_(torch.tensor(settings))
             self.transition[:-1] = (solved[0, (ridge, power)] + weight * solved[1, (ease_ridge,)]).to(self.device)
             gains = []
-            for first in range(0, len(validation.users), 512):
-                at = np.arange(first, min(first + 512, len(validation.users)))
+            for at in asked:
                 seen, targets = validation.seen.take(at), validation.targets.take(at)
                 estimate = cast(Tensor, self.estimates(latest_events(seen).to(self.device))).cpu()
                 estimate[torch.from_numpy(seen.users), torch.from_numpy(seen.items)] = -torch.inf
