@@ -34,8 +34,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.optimisation import adamw
 from forecasting.engagement_data import Batch
-from forecasting.optimisation import adamw
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 QUANTILES = ("q05", "q25", "q50", "q75", "q95")

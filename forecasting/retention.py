@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from forecasting.optimisation import adamw
+from data.optimisation import adamw
 from forecasting.retention_data import CHANNELS, STATIC, Batch
 
 

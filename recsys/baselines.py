@@ -76,7 +76,9 @@ def co_occurrence(histories: Histories) -> np.ndarray:
 
 def ease_weights(gram: np.ndarray, regularisation: float) -> np.ndarray:
     """B of EASE (see `Ease`) from X'X. Shape: (n_items, n_items), float32."""
-    inverse = linalg.inv(gram + regularisation * np.eye(len(gram)), overwrite_a=True, check_finite=False)
+    ridge = gram.copy()
+    ridge[np.diag_indices_from(ridge)] += regularisation
+    inverse = linalg.inv(ridge, overwrite_a=True, check_finite=False)
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0.0)
     return weights.astype(np.float32)

@@ -6,6 +6,8 @@ is no vocabulary to keep: a title that enters tomorrow, with a genre that nobody
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import Tensor
 
 from data.schema import GENRES, ITEM_ID, TITLE, YEAR
 
@@ -39,6 +41,15 @@ def content_tokens(items: pd.DataFrame, item_ids: pd.Index, buckets: int) -> np.
     kept = place < WIDTH
     found[frame["row"].to_numpy()[kept], place[kept]] = frame["bucket"].to_numpy()[kept]
     return found
+
+
+def genre_matrix(items: pd.DataFrame, item_ids: pd.Index) -> tuple[np.ndarray, Tensor]:
+    """Names of the genres, sorted, and which each of `item_ids` has: (genres,) and (len(item_ids), genres) bool."""
+    long = items.drop_duplicates(ITEM_ID).set_index(ITEM_ID)[GENRES].reindex(item_ids).explode().dropna().astype(str)
+    codes, names = pd.factorize(long, sort=True)
+    has = torch.zeros(len(item_ids), len(names), dtype=torch.bool)
+    has[torch.from_numpy(item_ids.get_indexer(long.index)), torch.from_numpy(codes)] = True
+    return np.asarray(names, dtype=object), has
 
 
 def _tokens(kind: str, values: pd.Series) -> pd.Series:

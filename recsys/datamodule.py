@@ -204,10 +204,10 @@ class RecommenderData(pl.LightningDataModule):
         def batch_of(rows: Tensor) -> Batch:
             return {"user": users[rows], "item": items[rows], "weight": weights[rows]}
 
-        def epoch() -> int:
-            return self.trainer.current_epoch if self.trainer is not None else 0
+        return loader(Batches(len(items), self.batch_size, batch_of, self.seed, self.epoch))
 
-        return loader(Batches(len(items), self.batch_size, batch_of, self.seed, epoch))
+    def epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer is not None else 0
 
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._ranking_loader(self.ranking("validation"))

@@ -16,19 +16,17 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
-from torch import Tensor
 
 from data import command, evaluation, splits
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
-from data.schema import GENRES, ITEM_ID
 from recsys import metrics
 from recsys.baselines import baselines
+from recsys.content import genre_matrix
 from recsys.cost import Cost
 from recsys.datamodule import PROTOCOLS, RecommenderData
 from recsys.history import HistoryModule
-from recsys.interactions import Histories, Vocabulary
+from recsys.interactions import Histories
 from recsys.module import RankingModule
 from recsys.neumf import NeuMFModule
 from recsys.ranking import Ranked, Ranking, Score, Values, after_first_picks, linear, neural, rank
@@ -61,26 +59,13 @@ class Judge:
         data.load()
         self.data, self.negatives = data, negatives
         dataset = open_dataset(data.dataset)
-        self.genres = genre_matrix(dataset, data.vocabulary)
+        has = genre_matrix(dataset.items(), data.vocabulary.item_ids)[1] if dataset.has("items") else None
+        self.genres = has if has is not None and has.shape[1] else None  # no title has one
         self.rankings = {split: data.ranking(split) for split in SPLITS}
 
     def rank(self, score: Score, ranking: Split | Ranking) -> Ranked:
         chosen = self.rankings[ranking] if isinstance(ranking, str) else ranking
         return rank(score, chosen, self.data.train, self.data.seed, genres=self.genres, negatives=self.negatives)
-
-
-def genre_matrix(dataset: Dataset, vocabulary: Vocabulary) -> Tensor | None:
-    """Which genres each title has, (n_items, genres) bool; None when no title has one."""
-    if not dataset.has("items"):
-        return None
-    long = dataset.items().set_index(ITEM_ID)[GENRES].explode().dropna()
-    at = vocabulary.item_ids.get_indexer(long.index)
-    codes, names = long.factorize()
-    if not len(names):
-        return None
-    found = torch.zeros(len(vocabulary.item_ids), len(names), dtype=torch.bool)
-    found[torch.from_numpy(at[at >= 0]), torch.from_numpy(codes[at >= 0])] = True
-    return found
 
 
 def chosen_baselines(train: Histories, judge: Judge, thorough: bool) -> tuple[dict[str, Method], list[str]]:

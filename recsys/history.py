@@ -36,6 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.optimisation import adamw
 from recsys import metrics
 from recsys.baselines import co_occurrence, ease_weights
 from recsys.content import WIDTH
@@ -262,7 +263,7 @@ class HistoryModule(RankingModule):
         self.tokens.copy_(torch.from_numpy(data.content_tokens(self.hparams["content_buckets"])))
         counts = torch.from_numpy(train.popularity).double() + 0.5
         self.popularity.copy_(counts / counts.sum())
-        rated = torch.from_numpy(train.ratings[~torch.from_numpy(train.ratings).isnan().numpy()])
+        rated = torch.from_numpy(train.ratings[~np.isnan(train.ratings)])
         if len(rated) > 1 and rated.std() > 0:
             self.rating_scale.copy_(torch.stack([rated.mean(), rated.std()]))
         n_linear = self.transition.shape[1]
@@ -298,7 +299,7 @@ class HistoryModule(RankingModule):
         """Choose the settings of the linear part, one after the other, by its NDCG on validation (without a cut-off:
         with one it would tell apart the few members alone whose title is near the top)."""
         solved: dict[tuple[int, tuple[float, ...]], Tensor] = {}  # B by settings 0 and 3, E by setting 1
-        order = metrics.tie_order(self.n_items, seed=0)
+        order, together = metrics.tie_order(self.n_items, seed=0), co_occurrence(train)
         members = np.random.default_rng(0).permutation(len(validation.users))[:_SEARCHED]
         asked = np.array_split(members, max(1, len(members) // 512))
 
@@ -311,7 +312,7 @@ class HistoryModule(RankingModule):
                 gram, coming = solved[key]
                 solved[0, (ridge, power)] = solve(gram, coming, ridge)
             if (1, (ease_ridge,)) not in solved:
-                solved[1, (ease_ridge,)] = torch.from_numpy(ease_weights(co_occurrence(train), ease_ridge))
+                solved[1, (ease_ridge,)] = torch.from_numpy(ease_weights(together, ease_ridge))
             self.settings.copy_(torch.tensor(settings))
             self.transition[:-1] = (solved[0, (ridge, power)] + weight * solved[1, (ease_ridge,)]).to(self.device)
             gains = []
@@ -406,7 +407,11 @@ class HistoryModule(RankingModule):
             mode="sum",
             padding_idx=n_linear,
         )
-        if n_linear == self.n_items:
+        return self._widened(narrow)
+
+    def _widened(self, narrow: Tensor) -> Tensor:
+        """(rows, titles of the linear part) to (rows, n_items), with zeros for the others."""
+        if narrow.shape[1] == self.n_items:
             return narrow
         return narrow.new_zeros(len(narrow), self.n_items).index_copy(1, self.linear_items, narrow)
 
@@ -511,16 +516,11 @@ class HistoryModule(RankingModule):
         shift = fold[:, None] * n_linear if last > n_linear else 0
         rows = self._folds[torch.where(row < n_linear, row + shift, last)]  # (batch, events, n_linear)
         weights = fading_windows(self.fade_power, history.item.shape[1], here.shape[1])[0].to(rows.dtype)
-        narrow = (weights @ rows)[here]  # (targets in here, n_linear)
-        if n_linear == self.n_items:
-            return narrow
-        return narrow.new_zeros(len(narrow), self.n_items).index_copy(1, self.linear_items, narrow)
+        return self._widened((weights @ rows)[here])
 
     def configure_optimizers(self) -> Any:
-        rate, decay = self.hparams["learning_rate"], self.hparams["learning_rate_decay"]
-        optimizer = torch.optim.AdamW(self.parameters(), lr=rate, weight_decay=self.hparams["l2"])
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        chosen = self.hparams
+        return adamw(self.parameters(), chosen["learning_rate"], chosen["learning_rate_decay"], chosen["l2"])
 
     @torch.no_grad()
     def similarity(self, titles: Tensor) -> Tensor:
@@ -538,8 +538,7 @@ class HistoryModule(RankingModule):
         column = self.linear_row[titles]
         column, known = column.clamp_max(n_linear - 1), column < n_linear
         both = (self.transition[column] + self.transition[:-1, column].T) * known[:, None]  # (b, n_linear)
-        leads = both.new_zeros(len(both), self.n_items).index_copy(1, self.linear_items, both)
-        leads = leads / (self.popularity / self.popularity.mean()) ** 0.3
+        leads = self._widened(both) / (self.popularity / self.popularity.mean()) ** 0.3
         leads = leads.scatter(1, titles[:, None], 0.0)
         nearest = leads.amax(1, keepdim=True)
         scaled = torch.where(nearest > 0, leads / nearest.clamp_min(1e-12), 0.0).clamp_min(-1.0)

@@ -70,7 +70,7 @@ class HistoryData(RecommenderData):
         # Cut from the end, so that the latest titles stand behind a whole stretch.
         ends = fitted.lengths[users] - piece * targets
         weights = self.weights()
-        folds = self.model_folds
+        folds = self.fold_of(self.model_folds)
 
         def batch_of(rows: Tensor) -> Batch:
             at = rows.numpy()
@@ -84,13 +84,10 @@ class HistoryData(RecommenderData):
                 **history._asdict(),
                 "target": torch.from_numpy(np.where(place >= 0, fitted.items[event], fitted.n_items)),
                 "weight": torch.from_numpy(np.where(place >= 0, weights[event], 0).astype(np.float32)),
-                "fold": torch.from_numpy(who % folds),
+                "fold": torch.from_numpy(folds[who]),
             }
 
-        def epoch() -> int:
-            return self.trainer.current_epoch if self.trainer is not None else 0
-
-        return loader(Batches(len(users), self.batch_size, batch_of, self.seed, epoch, self.max_stretches))
+        return loader(Batches(len(users), self.batch_size, batch_of, self.seed, self.epoch, self.max_stretches))
 
     @property
     def model_folds(self) -> int:

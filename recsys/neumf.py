@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data.optimisation import adamw
 from recsys.interactions import Histories
 from recsys.module import Batch, RankingModule
 
@@ -221,7 +222,5 @@ class NeuMFModule(RankingModule):
         return torch.logsumexp(torch.cat([positive, negative], dim=1), dim=1) - positive.squeeze(1)
 
     def configure_optimizers(self) -> Any:
-        rate, decay = self.hparams["learning_rate"], self.hparams["learning_rate_decay"]
-        optimizer = torch.optim.AdamW(self.parameters(), lr=rate, weight_decay=self.hparams["weight_decay"])
-        schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, decay)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        chosen = self.hparams
+        return adamw(self.parameters(), chosen["learning_rate"], chosen["learning_rate_decay"], chosen["weight_decay"])

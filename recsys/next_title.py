@@ -74,7 +74,8 @@ def moments(histories: Histories, fade: np.ndarray, future: float = 0.0) -> tupl
 
 def solve(gram: Tensor, coming: Tensor, regularisation: float) -> Tensor:
     """B = (G + regularisation · I)^-1 C. Shape: (n_items, n_items), float32."""
-    ridge = gram + regularisation * torch.eye(len(gram), dtype=gram.dtype)
+    ridge = gram.clone()
+    ridge.diagonal().add_(regularisation)
     return torch.cholesky_solve(coming, torch.linalg.cholesky(ridge)).float()
 
 

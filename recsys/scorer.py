@@ -31,10 +31,10 @@ from data.arguments import users_named
 from data.atomic import atomic_file
 from data.dataset import Dataset, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import GENRES, ITEM_ID, KIND, RATING, TIMESTAMP, USER_ID, YEAR
+from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP, USER_ID, YEAR
 from data.served import load_served
 from data.splits import POSITIVE_KINDS
-from recsys.content import content_tokens
+from recsys.content import content_tokens, genre_matrix
 from recsys.history import HistoryModule
 from recsys.interactions import (
     HIDDEN_KINDS,
@@ -290,11 +290,7 @@ class Recommender:
     @cached_property
     def genres(self) -> tuple[np.ndarray, Tensor]:
         """Names of the genres, and which each title has, (n_items, genres) bool."""
-        long = self._catalogue[GENRES].explode().dropna()
-        codes, names = pd.factorize(long.astype(str), sort=True)
-        has = torch.zeros(len(self.vocabulary.item_ids), len(names), dtype=torch.bool)
-        has[torch.from_numpy(self.vocabulary.item_ids.get_indexer(long.index)), torch.from_numpy(codes)] = True
-        return np.asarray(names, dtype=object), has
+        return genre_matrix(open_dataset(self.dataset_name).items(), self.vocabulary.item_ids)
 
     @torch.no_grad()
     def _scores(self, users: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""How both forecasters are optimised."""
+"""How the recommenders and the forecasters are optimised."""
 
 from collections.abc import Iterable
 from typing import Any
