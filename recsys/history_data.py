@@ -3,6 +3,7 @@
 train       item, rating, gap (b, events): a stretch of each member's history, the latest last
             target (b, targets): the titles to be predicted, target l from the events up to events - targets + l;
                 `n_items` where there is none
+            event (b, targets): number of the event before which each target is to be predicted
             weight (b, targets): of each target in the loss;  fold (b,): the member's
 val, test   as for every recommender (recsys/datamodule.py), and item, rating, gap (b, CONTEXT)
 """
@@ -15,8 +16,8 @@ from torch.utils.data import DataLoader
 from data.dataset import open_dataset
 from recsys.content import WIDTH, content_tokens
 from recsys.datamodule import Batch, Batches, Protocol, RecommenderData, loader, ranking_batch
-from recsys.history import CONTEXT, latest_events, stretch
 from recsys.ranking import Ranking
+from recsys.windows import CONTEXT, latest_events, pieces, stretch
 
 
 class HistoryData(RecommenderData):
@@ -64,11 +65,7 @@ class HistoryData(RecommenderData):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         fitted, targets = self.fitted, self.targets
-        pieces = -(-fitted.lengths // targets)
-        users = np.repeat(np.arange(len(fitted)), pieces)
-        piece = np.arange(len(users)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        # Cut from the end, so that the latest titles stand behind a whole stretch.
-        ends = fitted.lengths[users] - piece * targets
+        users, ends = pieces(fitted.lengths, targets)
         weights = self.weights()
         folds = self.fold_of(self.model_folds)
 
@@ -78,12 +75,12 @@ class HistoryData(RecommenderData):
             history = stretch(fitted, who, until - 1, CONTEXT + targets - 1)
             place = until[:, None] - targets + np.arange(targets)
             event = fitted.start[:-1][who][:, None] + np.maximum(place, 0)
-            if self.future > 0:
-                event = self._later(event, fitted.start[1:][who][:, None] - 1)
+            wanted = self._later(event, fitted.start[1:][who][:, None] - 1) if self.future > 0 else event
             return {
                 **history._asdict(),
-                "target": torch.from_numpy(np.where(place >= 0, fitted.items[event], fitted.n_items)),
-                "weight": torch.from_numpy(np.where(place >= 0, weights[event], 0).astype(np.float32)),
+                "target": torch.from_numpy(np.where(place >= 0, fitted.items[wanted], fitted.n_items)),
+                "event": torch.from_numpy(event),
+                "weight": torch.from_numpy(np.where(place >= 0, weights[wanted], 0).astype(np.float32)),
                 "fold": torch.from_numpy(folds[who]),
             }
 

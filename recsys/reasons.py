@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.history import CONTEXT, History, HistoryModule, latest_events
+from recsys.history import HistoryModule
 from recsys.interactions import Histories
+from recsys.windows import CONTEXT, History, latest_events
 
 _EVENTS = 2**19  # events of changed histories held at once
 

@@ -10,30 +10,25 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from device_check import on_meta, one_device
+from made_histories import N_ITEMS, random_histories
 from torch import Tensor
 
 from data import home
-from recsys import history_data
+from recsys import history_data, transition
 from recsys.__main__ import main
 from recsys.baselines import Ease
 from recsys.content import WIDTH, content_tokens
 from recsys.evaluate import measure
-from recsys.history import (
-    CONTEXT,
-    FadingSums,
-    History,
-    HistoryModule,
-    fading_windows,
-    latest_events,
-    stretch,
-)
+from recsys.history import FadingSums, HistoryModule
 from recsys.history_data import HistoryData
 from recsys.interactions import Histories
 from recsys.metrics import ranks_of, tie_order
+from recsys.mixture import HALF_LIVES, Mixture
 from recsys.next_title import MAX_LAG, fading, moments, solve
+from recsys.transition import Transition
+from recsys.windows import CONTEXT, History, fading_windows, latest_events, pieces, stretch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-N_ITEMS = 20
 SIZES: dict[str, Any] = {"size": 8, "hidden": 12, "powers": [0.0, 1.0], "content_buckets": 32, "folds": 3,
                          "search": False}  # fmt: skip
 VARIANTS: list[dict[str, Any]] = [
@@ -45,16 +40,6 @@ VARIANTS: list[dict[str, Any]] = [
     {"folds": 1},
     {"ease_weight": 0.0, "future": 0.4},
 ]
-
-
-def random_histories(lengths: list[int], n_items: int = N_ITEMS, seed: int = 0) -> Histories:
-    """Distinct titles, minutes apart, some of them rated."""
-    rng = np.random.default_rng(seed)
-    items = np.concatenate([np.zeros(0, np.int64), *(rng.permutation(n_items)[:length] for length in lengths)])
-    users = np.repeat(np.arange(len(lengths)), lengths)
-    times = np.cumsum(rng.integers(1, 600, len(items))) * 60_000_000
-    ratings = np.where(rng.random(len(items)) < 0.6, rng.integers(1, 6, len(items)), np.nan).astype(np.float32)
-    return Histories.of(users, items, times, len(lengths), n_items, ratings)
 
 
 def data_of(histories: Histories, seed: int = 0) -> Any:
@@ -81,6 +66,11 @@ def module_of(histories: Histories, seed: int = 0, **settings: Any) -> HistoryMo
         torch.nn.init.normal_(parameter.data, std=0.5)
     module.prepare(data_of(histories))
     return module.eval()
+
+
+def linear_of(module: HistoryModule) -> Transition:
+    assert module.transition is not None
+    return module.transition
 
 
 def loaded(dataset: str, **settings: Any) -> HistoryData:
@@ -162,7 +152,7 @@ def test_fading_sums_are_what_the_text_says() -> None:
     vectors, known = torch.randn(2, events, 4), torch.ones(2, events, dtype=torch.bool)
     known[1, :4] = False
     vectors = vectors * known[..., None]
-    found = net(vectors, known, targets)
+    found = net(vectors, known, torch.ones(2, targets, dtype=torch.bool)).view(2, targets, -1)
     for row in range(2):
         for target in range(targets):
             last = events - targets + target
@@ -354,15 +344,15 @@ def test_logits_are_what_the_text_says() -> None:
     histories = random_histories([6, 9, 3])
     module = module_of(histories, fade_power=0.7, neural_weight=0.3)
     module.bias.copy_(torch.randn(N_ITEMS))
-    history, titles = latest_events(histories, 12), module.title_vectors()
+    history, titles, linear = latest_events(histories, 12), module.title_vectors(), linear_of(module)
     logits = module(history)
     for member in range(3):
         estimate = torch.zeros(N_ITEMS)
         for age, item in enumerate(items_of(histories, member)[::-1]):
-            estimate += (1 + age) ** -0.7 * module.transition[item]
-        neural = titles[:-1] @ module.members(history, titles)[member, 0] + module.bias
-        known = estimate.clamp_min(0) + module.log_floor.exp() * module.popularity
-        expected = 0.3 * neural + module.sharpness * known.log()
+            estimate += (1 + age) ** -0.7 * linear.matrix[item]
+        neural = titles[:-1] @ module.members(history, titles)[member] + module.bias
+        known = estimate.clamp_min(0) + module.mixture.log_floor.exp() * module.mixture.popularity[0]
+        expected = 0.3 * neural + module.mixture.sharpness * known.log()
         torch.testing.assert_close(logits[member], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -409,13 +399,13 @@ def test_alone_leaves_the_other_part_out() -> None:
     module, history = module_of(histories), latest_events(histories, 10)
     before = module(history)
     linear, neural = module.alone("linear"), module.alone("neural")
-    floor = module.log_floor.exp() * module.popularity
+    floor = module.mixture.log_floor.exp() * module.mixture.popularity[0]
     estimates = module.estimates(history)
     assert estimates is not None
-    torch.testing.assert_close(linear(history), module.sharpness * (estimates.clamp_min(0) + floor).log())
+    torch.testing.assert_close(linear(history), module.mixture.sharpness * (estimates.clamp_min(0) + floor).log())
     titles = module.title_vectors()
-    expected = 0.4 * (module.members(history, titles)[:, 0] @ titles[:-1].T + module.bias)
-    torch.testing.assert_close(neural(history), expected + module.sharpness * floor.log(), rtol=1e-4, atol=1e-5)
+    expected = 0.4 * (module.members(history, titles) @ titles[:-1].T + module.bias)
+    torch.testing.assert_close(neural(history), expected + module.mixture.sharpness * floor.log(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(module(history), before)  # the module itself keeps both
     alone = linear(history)
     torch.nn.init.normal_(module.title.weight)
@@ -429,9 +419,9 @@ def test_the_transition_is_what_comes_after_and_a_little_of_what_goes_together(s
     module = module_of(histories, fade_power=0.7, regularisation=4.0, ease_regularisation=3.0, **settings)
     expected = solve(*moments(histories, fading(0.7), settings.get("future", 0.0)), 4.0)
     expected = expected + settings.get("ease_weight", 0.25) * torch.from_numpy(Ease(3.0).fit(histories).weights)
-    found = module.transition[:-1]
+    found = linear_of(module).matrix[:-1]
     torch.testing.assert_close(found / found.abs().max(), expected / expected.abs().max(), rtol=1e-4, atol=1e-6)
-    assert (module.transition[-1] == 0).all()
+    assert (linear_of(module).matrix[-1] == 0).all()
     # What the positive entries give to all titles at the end of a history is one, the mean over members.
     given = [
         sum(found[i].clamp_min(0).sum() * (1 + age) ** -0.7 for age, i in enumerate(reversed(items_of(histories, m))))
@@ -445,7 +435,7 @@ def test_the_linear_part_knows_the_most_wanted_titles() -> None:
     histories = random_histories([3, 8, 8, 4, 9, 2])
     module = module_of(histories, max_linear_titles=6, neural=False, ease_weight=0.0)
     least = np.sort(histories.popularity)[-6]
-    chosen = module.linear_items.tolist()
+    chosen = linear_of(module).titles.tolist()
     assert len(chosen) == 6
     assert all(histories.popularity[i] >= least for i in chosen)
     assert set(np.flatnonzero(histories.popularity > least).tolist()) <= set(chosen)
@@ -463,11 +453,17 @@ def test_the_linear_part_knows_the_most_wanted_titles() -> None:
 def in_training(module: HistoryModule, history: History, targets: int) -> tuple[Tensor, Tensor]:
     """Logits of the neural part and estimates of the linear one before each target. Shapes: (b, targets, n_items)."""
     titles = module.title_vectors()
-    neural = module.members(history, titles, targets) @ titles[:-1].T
     here = torch.ones(len(history.item), targets, dtype=torch.bool)
-    estimates = module._fold_estimates(history, torch.zeros(len(history.item), dtype=torch.int64), here)
-    assert estimates is not None
-    return neural, estimates.view(*here.shape, -1)
+    neural = module.members(history, titles, here) @ titles[:-1].T
+    estimates = of_others(module, history, torch.zeros(len(history.item), dtype=torch.int64), here)
+    return neural.view(*here.shape, -1), estimates.view(*here.shape, -1)
+
+
+def of_others(module: HistoryModule, history: History, fold: Tensor, here: Tensor) -> Tensor:
+    """Estimates without the members' folds, computed now: nothing is kept of them."""
+    linear = linear_of(module)
+    linear._kept = None
+    return linear.of_others(history, fold, here, torch.zeros_like(here, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("settings", [{"folds": 1}, {"folds": 1, "max_linear_titles": 7}], ids=str)
@@ -489,7 +485,7 @@ def test_a_stretch_predicts_what_each_history_predicts_alone(
         there = event >= 0
         one_by_one = latest_events(histories.first(np.maximum(event, 0)))
         with torch.no_grad():
-            alone = module.members(one_by_one, titles)[:, 0] @ titles[:-1].T
+            alone = module.members(one_by_one, titles) @ titles[:-1].T
             estimate = module.estimates(one_by_one)
         assert estimate is not None
         torch.testing.assert_close(neural[there, place], alone[there], rtol=1e-4, atol=1e-5)
@@ -525,10 +521,12 @@ def test_the_loss_is_the_weighted_surprise_of_what_came(settings: dict) -> None:
         history = latest_events(before.take(np.array([row])))
         member = int(histories.users[row])
         with torch.no_grad():
-            logits = (titles[:-1] @ module.members(history, titles)[0, 0] + module.bias)[None]
+            logits = (titles[:-1] @ module.members(history, titles)[0] + module.bias)[None]
             one = torch.ones(1, 1, dtype=torch.bool)
-            estimate = module._fold_estimates(history, torch.tensor([member % module.hparams["folds"]]), one)
-            logits = module.mixed(logits, estimate, module.popularity)
+            estimate = None
+            if module.transition is not None:
+                estimate = of_others(module, history, torch.tensor([member % module.hparams["folds"]]), one)
+            logits = module.mixture.in_training(logits, estimate)
             p = float(logits.softmax(1)[0, title])
         weight = (1 + member) * p**0.5
         total, weights = total - weight * np.log(p), weights + weight
@@ -544,6 +542,7 @@ def training_batch(histories: Histories, module: HistoryModule, targets: int = 1
     return {
         **stretch(histories, members, histories.lengths - 1, CONTEXT + targets - 1)._asdict(),
         "target": latest_events(histories, targets).item,
+        "event": torch.from_numpy(histories.start[1:, None] - targets + np.arange(targets)),
         "weight": torch.from_numpy(weight.copy()),
         "fold": torch.from_numpy(members % module.hparams["folds"]),
     }
@@ -562,9 +561,7 @@ def test_a_members_own_fold_is_left_out_of_their_estimates() -> None:
     left, right = module_of(own), module_of(other)
 
     def estimates(module: HistoryModule, fold: int) -> Tensor:
-        found = module._fold_estimates(history, torch.tensor([fold, fold]), here)
-        assert found is not None
-        return found
+        return of_others(module, history, torch.tensor([fold, fold]), here)
 
     torch.testing.assert_close(estimates(left, 0), estimates(right, 0), rtol=1e-4, atol=1e-7)
     assert (estimates(left, 1) - estimates(right, 1)).abs().max() > 1e-4
@@ -582,8 +579,7 @@ def test_a_folds_estimates_are_those_of_a_model_that_never_saw_it(settings: dict
     history, here = latest_events(random_histories([8, 5], seed=2), 9), torch.ones(2, 1, dtype=torch.bool)
     for fold in range(3):
         others = module_of(histories.only(np.arange(7) % 3 != fold), folds=1, **settings)
-        found, expected = module._fold_estimates(history, torch.tensor([fold] * 2), here), others.estimates(history)
-        assert found is not None
+        found, expected = of_others(module, history, torch.tensor([fold] * 2), here), others.estimates(history)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
 
 
@@ -591,7 +587,7 @@ def test_the_folds_are_dropped_when_the_fit_ends() -> None:
     module = module_of(random_histories([9, 8, 9]))
     assert not any("fold" in name for name in module.state_dict())
     module.on_fit_end()
-    assert module._folds is None
+    assert linear_of(module).without_fold is None
 
 
 # -- new titles -------------------------------------------------------------------------------------------------------
@@ -628,7 +624,7 @@ def test_a_new_title_is_what_its_tokens_say() -> None:
     module = module_of(histories)
     module.tokens[module.tokens == 30] = 32  # a token that no old title has
     history = latest_events(histories, 8)
-    member = module.members(history, module.title_vectors())[0, 0]
+    member = module.members(history, module.title_vectors())[0]
     module.token.weight[30] = member
     tokens = np.full((2, WIDTH), 32)
     tokens[0, 0] = 30
@@ -674,7 +670,7 @@ def test_every_step_stays_on_one_device(monkeypatch: pytest.MonkeyPatch, setting
     module = on_meta(module)
     with one_device():
         module.prepare(data_of(histories))
-        assert (module._folds is None) == (settings.get("linear") is False)
+        assert (module.transition is None) == (settings.get("linear") is False)
         module.training_step(on_meta(batch), 0).backward()
         module.validation_step(on_meta(ranking), 0)
         module.test_step(on_meta(ranking), 0)
@@ -739,7 +735,7 @@ def test_steps_of_the_optimiser_lower_the_loss(small_dataset: Any, settings: dic
             optimizer.step()
     assert loss() < before - 0.005
     for name, parameter in module.named_parameters():
-        used = module.hparams["neural"] or name in ("sharpness", "log_floor")
+        used = module.hparams["neural"] or name in ("mixture.sharpness", "mixture.log_floor")
         used = used and (module.hparams["content"] or name != "token.weight")
         if used:
             assert parameter.grad is not None
@@ -792,7 +788,7 @@ def test_beats_popularity_on_planted_taste_and_logs_what_is_measured(small_datas
         enable_model_summary=False,
     )
     trainer.fit(module, datamodule=data)
-    assert module._folds is None
+    assert linear_of(module).without_fold is None
     logged = float(trainer.callback_metrics["val/ndcg@10"])
     figures = measure(module.eval(), data, tmp_path)["metrics"]
     name = next(name for name in figures["validation"] if name.startswith("History") and "alone" not in name)
@@ -816,11 +812,11 @@ def test_a_saved_module_predicts_what_the_fitted_one_did(small_dataset: Any, mon
     first, refitted = fitted
     for name, module in (("best.ckpt", first), ("model.ckpt", refitted)):
         served = HistoryModule.load_from_checkpoint(run / name, map_location="cpu", weights_only=True).eval()
-        assert served.transition.abs().max() > 0
+        assert linear_of(served).matrix.abs().max() > 0
         with torch.no_grad():
             torch.testing.assert_close(served(history), module.eval()(history), rtol=1e-5, atol=1e-5)
     # The refit has seen everything, the first training only the training split.
-    assert (first.popularity != refitted.popularity).any()
+    assert (first.mixture.popularity != refitted.mixture.popularity).any()
 
 
 def test_tokens_of_the_fit_are_those_that_new_titles_get(small_dataset: Any) -> None:
@@ -857,11 +853,120 @@ def test_validation_chooses_the_settings_of_the_linear_part(small_dataset) -> No
         )
         gains.append(float((1 / torch.log2(1.0 + ranks)).mean()))
     assert gains[1] > 1.05 * gains[0]
-    assert fixed.settings.tolist() == [1e4, 1e4, 1.0, 3.0]
-    assert free.settings.tolist() != fixed.settings.tolist()
+    assert linear_of(fixed).settings.tolist() == [1e4, 1e4, 1.0, 3.0]
+    assert linear_of(free).settings.tolist() != linear_of(fixed).settings.tolist()
 
     data.fit_on = "everything"
     refitted = HistoryModule(data.n_users, data.n_items, **SIZES | bad | {"search": True})
     refitted.warm_start(free)
     refitted.prepare(data)  # validation is now trained on, so it must not choose again
-    assert refitted.settings.tolist() == free.settings.tolist()
+    assert linear_of(refitted).settings.tolist() == linear_of(free).settings.tolist()
+
+
+# -- estimates kept, and the mixture chosen ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_linear_titles": 9}, {"folds": 1}], ids=str)
+def test_estimates_kept_while_fitting_are_those_computed_for_each_batch(
+    monkeypatch: pytest.MonkeyPatch, settings: dict
+) -> None:
+    monkeypatch.setattr(transition, "_PIECE", 4)
+    monkeypatch.setattr(transition, "_PIECES", 2)
+    histories = random_histories([9, 4, 0, 7, 2, 1])
+    batch = training_batch(histories, module_of(histories, **settings))
+    linear = linear_of(module_of(histories, **settings))
+    here = batch["target"] < N_ITEMS
+    asked = (History.of(batch), batch["fold"], here, batch["event"])
+    assert linear._kept is not None
+    kept = linear.of_others(*asked)
+    linear._kept = None
+    computed = linear.of_others(*asked)
+    torch.testing.assert_close(kept, computed, rtol=5e-3, atol=1e-6)
+    monkeypatch.setattr(transition, "_KEPT_BYTES", 10)
+    assert linear_of(module_of(histories, **settings))._kept is None
+
+
+def test_pieces_are_cut_from_the_end() -> None:
+    users, until = pieces(np.array([5, 0, 8, 3]), 4)
+    assert users.tolist() == [0, 0, 2, 2, 3]
+    assert until.tolist() == [5, 1, 8, 4, 3]
+
+
+def test_the_mixture_is_served_as_chosen_and_trained_as_learned() -> None:
+    mixture = Mixture(3, neural_weight=0.5, sharpness=2.0)
+    mixture.popularity.copy_(torch.tensor([[0.2, 0.3, 0.5]] * 3 + [[0.6, 0.3, 0.1]]))
+    mixture.served.copy_(torch.tensor([0.5, 10.0]))
+    mixture.half_life.fill_(3)
+    neural, estimate, floor = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[0.4, -1.0, 0.0]]), np.exp(-1.6)
+    served = 0.5 * neural + 2 * (torch.tensor([0.4, 0, 0]) + 10 * floor * torch.tensor([0.6, 0.3, 0.1])).log()
+    learned = neural + 2 * (torch.tensor([0.4, 0, 0]) + floor * torch.tensor([0.2, 0.3, 0.5])).log()
+    torch.testing.assert_close(mixture(neural, estimate), served)
+    torch.testing.assert_close(mixture.in_training(neural, estimate), learned)
+    some = torch.tensor([[2, 0]])
+    torch.testing.assert_close(mixture(neural.gather(1, some), estimate.gather(1, some), some), served.gather(1, some))
+
+
+def test_popularity_fades_by_half_lives() -> None:
+    days = np.array([0.0, 20.0, 90.0])
+    histories = Histories.of(np.zeros(3, int), np.array([0, 1, 0]), (days * 86_400e6).astype(np.int64), 1, 3)
+    mixture = Mixture(3, 0.4, 1.0)
+    mixture.learn(histories)
+    for row, half_life in enumerate(HALF_LIVES):
+        weights = 0.5 ** ((90 - days) / half_life)
+        counts = np.array([weights[0] + weights[2], weights[1], 0.0]) + weights.sum() / 6
+        np.testing.assert_allclose(mixture.popularity[row], counts / counts.sum(), rtol=1e-5)
+
+
+def chosen(neural: Tensor, estimate: Tensor, targets: np.ndarray, popularity: Tensor) -> Mixture:
+    members = len(targets)
+    mixture = Mixture(neural.shape[1], neural_weight=0.4, sharpness=1.0)
+    mixture.popularity.copy_(popularity)
+    nothing = Histories.of(*(np.zeros(0, np.int64),) * 3, members, neural.shape[1])
+    wanted = Histories.of(np.arange(members), targets, np.zeros(members, np.int64), members, neural.shape[1])
+    mixture.choose(neural, estimate, nothing, wanted)
+    return mixture
+
+
+def test_validation_chooses_what_helps_and_nothing_else() -> None:
+    """Members who want what the network says, what was popular lately, or what T says: each is heard."""
+    rng, n, members = np.random.default_rng(0), 30, 200
+    targets = rng.integers(0, n, members)
+    lot = torch.from_numpy(rng.random((members, n))).float()
+    hit = lot.clone()
+    hit[torch.arange(members), torch.from_numpy(targets)] += 0.3
+    flat, even = 0.01 * lot, torch.full((4, n), 1 / n)
+    by_network = chosen(3 * hit, 0.1 * lot, targets, even)
+    assert by_network.served[0] > 0.4
+    by_transition = chosen(3 * lot, hit, targets, even)
+    assert by_transition.served[0] < 0.4
+    lately = even.clone()
+    targets = rng.integers(0, 3, members)
+    lately[3, 3:], lately[3, :3] = 0.1 / 27, 0.3
+    by_popularity = chosen(0 * lot, lot, targets, lately)
+    assert by_popularity.half_life.item() == 3
+    assert by_popularity.served[1] > 1
+    unsure = chosen(lot, flat, rng.integers(0, n, members), even)
+    assert unsure.half_life.item() == 0
+
+
+def test_a_fit_chooses_the_mixture_and_the_refit_takes_it_over(small_dataset: Any, monkeypatch: Any) -> None:
+    small_dataset(n_users=40, reviews=0)
+    asked = []
+
+    def choose(self: Mixture, *_: object) -> None:
+        asked.append(1)
+        self.served.copy_(torch.tensor([0.3, 3.0]))
+        self.half_life.fill_(2)
+
+    monkeypatch.setattr(Mixture, "choose", choose)
+    assert main(
+        ["fit", "--config", "recsys/configs/quick.yaml", "--data.dataset=small", "--trainer.max_epochs=2",
+         "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false", "--model.init_args.size=16",
+         "--model.init_args.hidden=16"]
+    ) == 0  # fmt: skip
+    assert len(asked) == 2  # once for each epoch, never for the refit
+    (run,) = (path for path in home.runs("small", "recommender").iterdir() if (path / "model.ckpt").is_file())
+    for name in ("best.ckpt", "model.ckpt"):
+        served = HistoryModule.load_from_checkpoint(run / name, map_location="cpu", weights_only=True)
+        np.testing.assert_allclose(served.mixture.served, [0.3, 3.0])
+        assert served.mixture.half_life.item() == 2

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from made_histories import N_ITEMS, random_histories
 
 from recsys import reasons as reasons_module
 from recsys.content import WIDTH
-from recsys.history import CONTEXT, History, HistoryModule, latest_events
+from recsys.history import HistoryModule
 from recsys.interactions import Histories
 from recsys.reasons import reasons, without_each
+from recsys.windows import CONTEXT, History, latest_events
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-N_ITEMS = 30
 
 
 def module_of(n_items: int = N_ITEMS, seed: int = 0, **settings: object) -> HistoryModule:
@@ -28,24 +29,16 @@ def module_of(n_items: int = N_ITEMS, seed: int = 0, **settings: object) -> Hist
     module = HistoryModule(1, n_items, **sizes | settings)
     for parameter in (module.title.weight, module.token.weight, module.event, module.bias):
         torch.nn.init.normal_(parameter.data, std=0.7)
-    n_linear = module.transition.shape[1]
-    module.transition[:n_linear] = 0.1 * torch.randn(n_linear, n_linear)
-    module.linear_items.copy_(torch.randperm(n_items)[:n_linear].sort().values)
-    module.linear_row[module.linear_items] = torch.arange(n_linear)
+    linear = module.transition
+    if linear is not None:
+        linear.matrix[:-1] = 0.1 * torch.randn(linear.size, linear.size)
+        linear.titles.copy_(torch.randperm(n_items)[: linear.size].sort().values)
+        linear.row.fill_(linear.size)
+        linear.row[linear.titles] = torch.arange(linear.size)
     module.tokens.copy_(torch.randint(0, 17, (n_items, WIDTH)))
-    module.popularity.copy_(torch.rand(n_items) / n_items)
+    module.mixture.popularity.copy_(torch.rand(n_items).expand(4, -1) / n_items)
     module.rating_scale.copy_(torch.tensor([3.0, 1.2]))
     return module.eval()
-
-
-def random_histories(lengths: list[int], n_items: int = N_ITEMS, seed: int = 0) -> Histories:
-    """Distinct titles, hours apart, some of them rated."""
-    rng = np.random.default_rng(seed)
-    items = np.concatenate([np.zeros(0, np.int64), *(rng.permutation(n_items)[:length] for length in lengths)])
-    users = np.repeat(np.arange(len(lengths)), lengths)
-    times = np.cumsum(rng.integers(1, 600, len(items))) * 60_000_000
-    ratings = np.where(rng.random(len(items)) < 0.6, rng.integers(1, 6, len(items)), np.nan).astype(np.float32)
-    return Histories.of(users, items, times, len(lengths), n_items, ratings)
 
 
 def without(histories: Histories, event: int) -> Histories:
@@ -181,8 +174,9 @@ def test_no_members_no_reasons() -> None:
 def test_the_reason_is_the_title_that_alone_leads_there() -> None:
     """A transition from title 2 to title 9 and nothing else: whoever has seen 2 is told so."""
     module = module_of(neural=False)
-    module.transition.zero_()
-    module.transition[2, 9] = 0.5
+    assert module.transition is not None
+    module.transition.matrix.zero_()
+    module.transition.matrix[2, 9] = 0.5
     histories = Histories.of(np.zeros(4, int), np.array([5, 2, 8, 1]), np.arange(4), 1, N_ITEMS)
     found = reasons(module, histories, torch.tensor([[9, 7]]))
     assert found.item[0].tolist() == [2, -1]

@@ -16,10 +16,10 @@ from data.dataset import Dataset, Source, open_dataset, write_dataset
 from data.errors import UserError
 from recsys import scorer
 from recsys.__main__ import main
-from recsys.history import latest_events
 from recsys.interactions import Histories
 from recsys.scorer import Recommender, load_current, score
 from recsys.variety import diversified, jaccard
+from recsys.windows import latest_events
 
 CONFIG = {"HistoryNet": "recsys/configs/quick.yaml", "NeuMF": "recsys/configs/neumf-quick.yaml"}
 FIT = ["fit", "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]

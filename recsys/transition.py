@@ -1,0 +1,247 @@
+"""The linear part of HistoryNet: a transition matrix in closed form, its settings chosen on validation.
+
+    S(i) = sum over events of (1 + a)^-power T[i_a, i],    T = (B + ease_weight · E) / size
+
+B is what comes after a title (recsys/next_title.py), E what goes together with it (the weights of EASE, see
+recsys/baselines.py); size makes the positive part of S add up to one at the end of a member's history, on average.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recsys import metrics
+from recsys.baselines import co_occurrence, ease_weights
+from recsys.interactions import Histories
+from recsys.next_title import MAX_LAG, fading, moments, solve
+from recsys.ranking import Ranking
+from recsys.windows import CONTEXT, History, fading_windows, latest_events, pieces, stretch
+
+_SEARCHED = 5_000  # members of the validation split that the search asks, at most
+_KEPT_BYTES = 2**29  # of estimates that are computed once and kept while the network learns, at most
+_PIECE, _PIECES = 64, 16  # events of a history whose estimates are computed at once, and of how many histories
+# What the search multiplies each setting with. A heavy weight leaves of the linear part what goes together alone.
+_FACTORS = ((0.1, 0.3, 3.0), (0.1, 0.3, 3.0), (0.3, 3.0, 10.0, 100.0), (0.4, 0.7, 1.3))
+
+
+class Settings(NamedTuple):
+    regularisation: float  # ridge of what comes after a title
+    ease_regularisation: float  # of what goes together with it
+    ease_weight: float  # of what goes together with it, beside what comes after
+    fade_power: float  # how fast the history fades
+
+
+class _Sums(NamedTuple):
+    """What T is solved from; sums over members, so that some of them can be taken off again."""
+
+    gram: Tensor
+    coming: Tensor
+    together: Tensor
+
+
+class Transition(nn.Module):
+    """T, among the most wanted titles of a catalogue. Nothing here has a gradient.
+
+    Args:
+        n_items: titles in the vocabulary.
+        size: titles of T, at most `n_items`.
+        settings: to start from, or to keep.
+        future: see recsys/next_title.py.
+    """
+
+    def __init__(self, n_items: int, size: int, settings: Settings, future: float = 0.0) -> None:
+        super().__init__()
+        self.n_items, self.size, self.future = n_items, size, future
+        self.chosen = Settings(*map(float, settings))
+        self.matrix: Tensor
+        self.titles: Tensor
+        self.row: Tensor
+        self.settings: Tensor
+        self.register_buffer("matrix", torch.zeros(size + 1, size))  # last row: nothing
+        self.register_buffer("titles", torch.arange(size))  # of the rows of `matrix`
+        self.register_buffer("row", torch.full((n_items + 1,), size))  # of each title
+        self.register_buffer("settings", torch.tensor(self.chosen))  # the same as `chosen`, for the checkpoint
+        # While fitting: T without each fold of members, (folds * size + 1, size), and S before each event.
+        self.without_fold: Tensor | None = None
+        self._kept: Tensor | None = None
+
+    # -- solving ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def learn(self, train: Histories, fold: np.ndarray, validation: Ranking | None = None) -> None:
+        """Solve T from histories, and once more without each fold of members.
+
+        Args:
+            train: of the whole vocabulary.
+            fold: of each member, from 0. Shape: (members,).
+            validation: what the settings are chosen on; None keeps them.
+        """
+        order = torch.from_numpy(train.popularity).argsort(descending=True, stable=True)
+        self.titles.copy_(order[: self.size].sort().values)
+        self.row.fill_(self.size)
+        self.row[self.titles] = torch.arange(self.size, device=self.row.device)
+        narrow = train.of_items(self.row.cpu().numpy(), self.size)
+        if validation is not None:
+            self._search(narrow, validation)
+        folds = int(fold.max(initial=0)) + 1
+        parts = [self._sums(narrow.only(fold == f) if folds > 1 else narrow) for f in range(folds)]
+        whole = _Sums(*(cast(Tensor, sum(columns)) for columns in zip(*parts, strict=True)))
+        self.matrix[: self.size] = self._solved(whole, narrow)
+        self.without_fold = self.matrix.new_zeros(folds * self.size + 1, self.size)
+        for f, own in enumerate(parts):
+            others = _Sums(*(total - part for total, part in zip(whole, own, strict=True)))
+            solved = self.matrix[: self.size] if folds == 1 else self._solved(others, narrow.only(fold != f))
+            self.without_fold[f * self.size : (f + 1) * self.size] = solved
+        self._kept = None
+        if 2 * len(train.items) * self.size <= _KEPT_BYTES:
+            self._kept = self._before_each(train, fold)
+
+    def _before_each(self, train: Histories, fold: np.ndarray) -> Tensor:
+        """S before each event of training without the member's fold, in half the bits. Shape: (events, size)."""
+        found = self.matrix.new_zeros(len(train.items), self.size, dtype=torch.bfloat16)
+        users, until = pieces(train.lengths, _PIECE)
+        order = np.argsort(until, kind="stable")  # alike lengths together: short histories then cost little
+        for rows in np.array_split(order, -(-len(order) // _PIECES)) if len(order) else []:
+            who, last = users[rows], until[rows]
+            history = stretch(train, who, last - 1, min(CONTEXT + _PIECE - 1, int(last.max())))
+            place = torch.from_numpy(last[:, None] - _PIECE + np.arange(_PIECE)).to(found.device)
+            event = place + torch.from_numpy(train.start[:-1][who][:, None]).to(found.device)
+            narrow = self._of_others(history.to(found.device), torch.from_numpy(fold[who]).to(found.device), place >= 0)
+            found[event[place >= 0]] = narrow.to(torch.bfloat16)
+        return found
+
+    def forget_fitting(self) -> None:
+        self.without_fold = self._kept = None
+
+    def take_settings(self, other: "Transition") -> None:
+        self.settings.copy_(other.settings)
+        self.chosen = Settings(*other.settings.tolist())
+
+    def _search(self, train: Histories, validation: Ranking) -> None:
+        """Choose the settings, one after the other, by NDCG on validation (without a cut-off: with one it would tell
+        apart the few members alone whose title is near the top)."""
+        solved: dict[tuple[int, tuple[float, ...]], Tensor] = {}  # B by settings 0 and 3, E by setting 1
+        order, together = metrics.tie_order(self.n_items, seed=0), co_occurrence(train)
+        members = np.random.default_rng(0).permutation(len(validation.users))[:_SEARCHED]
+        asked = np.array_split(members, max(1, len(members) // 512))
+
+        def value(settings: Sequence[float]) -> float:
+            ridge, ease_ridge, weight, power = settings
+            if (0, (ridge, power)) not in solved:
+                key = (2, (power,))
+                if key not in solved:
+                    solved[key] = torch.stack(moments(train, fading(power), self.future))
+                gram, coming = solved[key]
+                solved[0, (ridge, power)] = solve(gram, coming, ridge)
+            if (1, (ease_ridge,)) not in solved:
+                solved[1, (ease_ridge,)] = torch.from_numpy(ease_weights(together, ease_ridge))
+            self.settings.copy_(torch.tensor(settings))
+            self.matrix[:-1] = solved[0, (ridge, power)] + weight * solved[1, (ease_ridge,)]
+            gains = []
+            for at in asked:
+                seen, targets = validation.seen.take(at), validation.targets.take(at)
+                estimate = self(latest_events(seen).to(self.matrix.device)).cpu()
+                estimate[torch.from_numpy(seen.users), torch.from_numpy(seen.items)] = -torch.inf
+                rows, items = torch.from_numpy(targets.users), torch.from_numpy(targets.items)
+                gains.append(1 / torch.log2(1.0 + metrics.ranks_of(estimate, rows, items, order)))
+            return float(torch.cat(gains).mean())
+
+        best: tuple[float, ...] = self.chosen
+        found = {best: value(best)}
+        for _ in range(2):  # what is best for one depends on the others: twice through all of them
+            for place, factors in enumerate(_FACTORS):
+                for factor in factors:
+                    tried: tuple[float, ...] = (*best[:place], best[place] * factor, *best[place + 1 :])
+                    if tried not in found:
+                        found[tried] = value(tried)
+                best = max(found, key=lambda key: found[key])
+        self.chosen = Settings(*best)
+        self.settings.copy_(torch.tensor(best))
+
+    def _sums(self, histories: Histories) -> _Sums:
+        gram, coming = moments(histories, fading(self.chosen.fade_power), self.future)
+        together = co_occurrence(histories) if self.chosen.ease_weight else np.zeros((1, 1))
+        return _Sums(gram, coming, torch.from_numpy(together))
+
+    def _solved(self, sums: _Sums, histories: Histories) -> Tensor:
+        """T from the sums over `histories`. Shape: (size, size).
+
+        A strong ridge on few members makes B and E small. Divided by what they give to all titles together at the end
+        of a history, the mean over members, they are alike whatever the data.
+        """
+        found = solve(sums.gram, sums.coming, self.chosen.regularisation)
+        if self.chosen.ease_weight:
+            found += self.chosen.ease_weight * torch.from_numpy(
+                ease_weights(sums.together.numpy(), self.chosen.ease_regularisation)
+            )
+        gives = F.pad(found.clamp_min(0.0).sum(1), (0, 1))  # the last: to an item of -1
+        fade = np.append(fading(self.chosen.fade_power), 0.0)
+        given = gives[torch.from_numpy(histories.items)] * torch.from_numpy(fade[np.minimum(histories.age, MAX_LAG)])
+        size = given.sum() / max(1, int((histories.lengths > 0).sum()))
+        return (found / size if size > 0 else found).float().to(self.matrix.device)
+
+    # -- estimates -------------------------------------------------------------------------------------------------
+
+    def _windows(self, events: int, targets: int) -> Tensor:
+        return fading_windows(self.settings[3:], events, targets)[0].to(self.matrix.dtype)  # (targets, events)
+
+    def forward(self, history: History) -> Tensor:
+        """S of every title before the next event: (batch, events) to (batch, n_items)."""
+        rows = self.row[history.item]
+        narrow = F.embedding_bag(
+            rows,
+            self.matrix,
+            per_sample_weights=self._windows(rows.shape[1], 1).expand(len(rows), -1).contiguous(),
+            mode="sum",
+            padding_idx=self.size,
+        )
+        return self.widened(narrow)
+
+    def of_candidates(self, history: History, candidates: Tensor) -> Tensor:
+        """S of some titles of each member: (batch, events) and (batch, k) to (batch, k)."""
+        column, rows = self.row[candidates], self.row[history.item]
+        part = self.matrix[rows[:, :, None], column.clamp_max(self.size - 1)[:, None]]  # (batch, events, k)
+        return torch.einsum("e,bek->bk", self._windows(rows.shape[1], 1)[0], part) * (column < self.size)
+
+    @torch.no_grad()
+    def of_others(self, history: History, fold: Tensor, here: Tensor, event: Tensor) -> Tensor:
+        """S before each target, by the T that was solved without the member's fold.
+
+        Args:
+            history: stretches that end before the last target. Shapes: (batch, events).
+            fold: of each member. Shape: (batch,).
+            here: which targets there are. Shape: (batch, targets).
+            event: number of each target among the events of `learn`. Shape: (batch, targets).
+
+        Returns:
+            Shape (number of targets that are `here`, n_items).
+        """
+        if self._kept is not None:
+            return self.widened(self._kept[event[here]].to(self.matrix.dtype))
+        return self.widened(self._of_others(history, fold, here))
+
+    def _of_others(self, history: History, fold: Tensor, here: Tensor) -> Tensor:
+        if self.without_fold is None:
+            raise RuntimeError("call learn before training")
+        row = self.row[history.item]
+        rows = self.without_fold[torch.where(row < self.size, row + fold[:, None] * self.size, -1)]
+        return (self._windows(rows.shape[1], here.shape[1]) @ rows)[here]
+
+    def between(self, titles: Tensor) -> Tensor:
+        """T[i, j] + T[j, i] of each of `titles` i with every j; zeros where T does not know one of them.
+
+        (b,) to (b, n_items).
+        """
+        column = self.row[titles]
+        column, known = column.clamp_max(self.size - 1), column < self.size
+        return self.widened((self.matrix[column] + self.matrix[:-1, column].T) * known[:, None])
+
+    def widened(self, narrow: Tensor) -> Tensor:
+        """(rows, size) to (rows, n_items), with zeros for the titles that T does not know."""
+        if self.size == self.n_items:
+            return narrow
+        return narrow.new_zeros(len(narrow), self.n_items).index_copy(1, self.titles, narrow)

@@ -1,0 +1,75 @@
+"""What HistoryNet looks at: the last events of each member as tensors of one length, and how much each counts."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.interactions import Histories
+from recsys.module import Batch
+from recsys.next_title import MAX_LAG
+
+CONTEXT = MAX_LAG  # events of a member that the model looks at
+
+
+class History(NamedTuple):
+    """Events of members, the latest last; `n_items` as item fills up on the left. All of shape (batch, events)."""
+
+    item: Tensor  # int64
+    rating: Tensor  # float32, NaN where there is none
+    gap: Tensor  # float32, minutes since the member's event before
+
+    @staticmethod
+    def of(batch: Batch) -> "History":
+        return History(batch["item"], batch["rating"], batch["gap"])
+
+    def to(self, device: torch.device) -> "History":
+        return History(*(part.to(device) for part in self))
+
+
+def latest_events(histories: Histories, length: int = CONTEXT) -> History:
+    """The last `length` events of each member. Shapes: (members, length)."""
+    return stretch(histories, np.arange(len(histories)), histories.lengths, length)
+
+
+def stretch(histories: Histories, users: np.ndarray, until: np.ndarray, length: int) -> History:
+    """The `length` events of `users` before their event number `until`, filled up on the left.
+
+    Shapes: (rows,), (rows,) to (rows, length).
+    """
+    place = until[:, None] - length + np.arange(length)  # number of the event in the history
+    there = (place >= 0) & (place < histories.lengths[users][:, None])
+    at = np.where(there, histories.start[:-1][users][:, None] + place, 0)
+    if len(histories.items) == 0:
+        return History(torch.full(at.shape, histories.n_items), torch.full(at.shape, torch.nan), torch.zeros(at.shape))
+    minutes = np.where(there & (place > 0), histories.times[at] - histories.times[np.maximum(at - 1, 0)], 0) / 60e6
+    return History(
+        torch.from_numpy(np.where(there, histories.items[at], histories.n_items)),
+        torch.from_numpy(np.where(there, histories.ratings[at], np.nan).astype(np.float32)),
+        torch.from_numpy(minutes.astype(np.float32)),
+    )
+
+
+def pieces(lengths: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Histories cut into pieces of `size` events, from the end, so that only a first piece is shorter.
+
+    Returns:
+        The member of each piece, and the number of events up to its end. Shapes: (pieces,).
+    """
+    number = -(-lengths // size)
+    users = np.repeat(np.arange(len(lengths)), number)
+    place = np.arange(len(users)) - np.repeat(np.cumsum(number) - number, number)
+    return users, lengths[users] - place * size
+
+
+def fading_windows(powers: Tensor, events: int, targets: int) -> Tensor:
+    """Weights of `events` events for predicting each of the `targets` that follow the first events - targets + 1.
+
+    Target l may look at the events before it: event c has age (events - targets + l) - c, and (1 + age)^-power as its
+    weight, or nothing when it comes later. Shape: (len(powers), targets, events).
+    """
+    last = events - targets + torch.arange(targets, device=powers.device)[:, None]  # (targets, 1)
+    age = last - torch.arange(events, device=powers.device)  # (targets, events)
+    age = torch.where(age < MAX_LAG, age, -1)
+    return torch.where(age >= 0, (1.0 + age.clamp_min(0)) ** -powers[:, None, None], 0.0)
