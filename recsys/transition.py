@@ -201,11 +201,15 @@ class Transition(nn.Module):
         )
         return self.widened(narrow)
 
+    def entries(self, history: History, candidates: Tensor) -> Tensor:
+        """T[i, j] of each event's title i and each candidate j: (batch, events), (batch, k) to (batch, events, k)."""
+        column, row = self.row[candidates], self.row[history.item]
+        found = self.matrix[row[:, :, None], column.clamp_max(self.size - 1)[:, None]]
+        return found * (column < self.size)[:, None]
+
     def of_candidates(self, history: History, candidates: Tensor) -> Tensor:
         """S of some titles of each member: (batch, events) and (batch, k) to (batch, k)."""
-        column, rows = self.row[candidates], self.row[history.item]
-        part = self.matrix[rows[:, :, None], column.clamp_max(self.size - 1)[:, None]]  # (batch, events, k)
-        return torch.einsum("e,bek->bk", self._windows(rows.shape[1], 1)[0], part) * (column < self.size)
+        return torch.einsum("e,bek->bk", self._windows(history.item.shape[1], 1)[0], self.entries(history, candidates))
 
     @torch.no_grad()
     def of_others(self, history: History, fold: Tensor, here: Tensor, event: Tensor) -> Tensor:

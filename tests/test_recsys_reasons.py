@@ -9,7 +9,7 @@ from recsys import reasons as reasons_module
 from recsys.content import WIDTH
 from recsys.history import HistoryModule
 from recsys.interactions import Histories
-from recsys.reasons import reasons, without_each
+from recsys.reasons import logits_without_each, reasons, sums_without_each
 from recsys.windows import CONTEXT, History, latest_events
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -115,17 +115,16 @@ def test_reasons_do_not_depend_on_how_many_members_are_asked_for_at_once(monkeyp
     together = reasons(module, histories, titles)
     held: list[int] = []
 
-    def counted(history: History, n_items: int) -> History:
-        changed = without_each(history, n_items)
-        held.append(changed.item.numel())
-        return changed
+    def counted(module: HistoryModule, history: History, candidates: torch.Tensor) -> torch.Tensor:
+        held.append((history.item.shape[1] - 1) * len(history.item))
+        return logits_without_each(module, history, candidates)
 
-    monkeypatch.setattr(reasons_module, "_EVENTS", 100)
-    monkeypatch.setattr(reasons_module, "without_each", counted)
+    monkeypatch.setattr(reasons_module, "_NUMBERS", 18 * 20)  # 18: three sums of 6 numbers for each event
+    monkeypatch.setattr(reasons_module, "logits_without_each", counted)
     in_parts = reasons(module, histories, titles)
     assert len(held) > 1
-    assert max(held[:-1]) <= 100  # the last member alone has 14 events, which cannot be parted
-    assert held[-1] == 14 * 14
+    assert max(held) <= 20
+    assert held[-1] == 14
     np.testing.assert_array_equal(in_parts.item, together.item)
     np.testing.assert_allclose(in_parts.share, together.share, rtol=1e-3)
     for member in range(7):
@@ -183,27 +182,12 @@ def test_the_reason_is_the_title_that_alone_leads_there() -> None:
     assert found.share[0, 0] == 1.0
 
 
-def test_without_each_equals_the_latest_events_of_shorter_histories() -> None:
-    histories = random_histories([9, 6, 3, 1])
-    places = 5
-    changed = without_each(latest_events(histories, places + 1), N_ITEMS)
-    assert changed.item.shape == (4, places, places)
-    for member, length in enumerate(histories.lengths):
-        alone = histories.take(np.array([member]))
-        for row in range(places):
-            event = length - places + row  # the one that this row lacks
-            expected = latest_events(without(alone, event) if event >= 0 else alone, places)
-            np.testing.assert_array_equal(changed.item[member, row], expected.item[0])
-            np.testing.assert_array_equal(changed.rating[member, row], expected.rating[0])
-            np.testing.assert_allclose(changed.gap[member, row], expected.gap[0], rtol=1e-5)
-
-
-def test_without_each_joins_the_minutes_on_both_sides() -> None:
-    none, nan = N_ITEMS, float("nan")
-    history = History(
-        torch.tensor([[none, 4, 5, 6]]), torch.tensor([[nan, 1.0, nan, 3.0]]), torch.tensor([[0.0, 0.0, 10.0, 3.0]])
-    )
-    changed = without_each(history, N_ITEMS)
-    assert changed.item[0].tolist() == [[none, 5, 6], [none, 4, 6], [none, 4, 5]]
-    assert changed.gap[0].tolist() == [[0, 0, 3], [0, 0, 13], [0, 0, 10]]  # without the first, 5 is the first
-    assert history.gap.tolist() == [[0.0, 0.0, 10.0, 3.0]]  # what came in is as it was
+@pytest.mark.parametrize("power", [0.0, 0.7])
+def test_sums_without_each_event_are_the_sums_of_the_others(power: float) -> None:
+    values = torch.randn(2, 6, 3, dtype=torch.float64)
+    found = sums_without_each(values, power)
+    assert found.shape == (2, 5, 3)
+    for place in range(1, 6):
+        others = torch.cat([values[:, :place], values[:, place + 1 :]], dim=1)
+        expected = sum((1.0 + age) ** -power * others[:, 4 - age] for age in range(5))
+        torch.testing.assert_close(found[:, place - 1], expected)
