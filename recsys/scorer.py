@@ -16,7 +16,6 @@ the run's dataset; HistoryNet reads there too what a member has wanted, up to th
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -31,19 +30,13 @@ from data.arguments import users_named
 from data.atomic import atomic_file
 from data.dataset import Dataset, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP, USER_ID, YEAR
+from data.schema import ITEM_ID, USER_ID
 from data.served import load_served
-from data.splits import POSITIVE_KINDS
 from recsys.content import content_tokens, genre_matrix
+from recsys.feedback import Feedback
+from recsys.filters import Catalogue, Chosen
 from recsys.history import HistoryModule
-from recsys.interactions import (
-    HIDDEN_KINDS,
-    Histories,
-    Vocabulary,
-    hidden_titles,
-    histories_of,
-    positive_events,
-)
+from recsys.interactions import Vocabulary
 from recsys.module import RankingModule
 from recsys.neumf import NeuMFModule
 from recsys.reasons import Reasons
@@ -53,18 +46,7 @@ from recsys.variety import CANDIDATES, diversified, jaccard
 KINDS: tuple[type[RankingModule], ...] = (HistoryModule, NeuMFModule)
 DRAWN = 8  # titles that a match is measured against
 DISLIKE = 2.0  # what a thumb down takes from the logit of a title that is wholly like it
-TIES_SEED = 42
 _BLOCK = 2**26  # scores held at once
-
-
-class Chosen(NamedTuple):
-    """What may be in a list, see `Recommender.recommend`."""
-
-    hide_seen: bool = True
-    exclude: frozenset[str] = frozenset()
-    genres: frozenset[str] = frozenset()
-    years: tuple[float, float] | None = None
-    variety: float = 0.0
 
 
 class Recommender:
@@ -116,26 +98,16 @@ class Recommender:
         return self.vocabulary.user_ids.append(pd.Index(ids[~ids.isin(self.vocabulary.user_ids)].astype(object)))
 
     @cached_property
-    def hidden(self) -> Histories:
-        """What must not be shown to each of `members`, in their order. Read once; a new `load` reads again."""
-        return hidden_titles(open_dataset(self.dataset_name), self.vocabulary, self.members)
+    def feedback(self) -> Feedback:
+        """What `members` have said, in their order, up to the latest event. Read once; a new `load` reads again."""
+        return Feedback.of(open_dataset(self.dataset_name), self.vocabulary, self.members)
 
     @cached_property
-    def histories(self) -> Histories:
-        """What each of `members` has wanted, oldest first. Read once; a new `load` reads again."""
-        dataset = open_dataset(self.dataset_name)
-        if not dataset.has("interactions"):
-            nothing = np.zeros(0, np.int64)
-            return Histories.of(nothing, nothing, nothing, len(self.members), len(self.vocabulary.item_ids))
-        events = positive_events(dataset, TIES_SEED)
-        known = events[events[ITEM_ID].isin(self.vocabulary.item_ids)]
-        return histories_of(Vocabulary(self.members, self.vocabulary.item_ids), known)
-
-    @cached_property
-    def disliked(self) -> Histories:
-        """What each of `members` has given a thumb down."""
-        dataset = open_dataset(self.dataset_name)
-        return hidden_titles(dataset, self.vocabulary, self.members, kinds=("thumb_down",))
+    def catalogue(self) -> Catalogue:
+        ids = self.vocabulary.item_ids
+        items = open_dataset(self.dataset_name).items()
+        known = items.drop_duplicates(ITEM_ID).set_index(ITEM_ID).reindex(ids)
+        return Catalogue(known, *genre_matrix(items, ids))
 
     def update(self, member: str, events: pd.DataFrame) -> None:
         """Fold new events of one member in, at once: the next call of `recommend` knows them. Nothing is written.
@@ -150,37 +122,13 @@ class Recommender:
         """
         if ITEM_ID not in events:
             raise UserError("An update needs a column item_id: name the titles that the member watched or rated.")
-        kinds = events[KIND] if KIND in events else pd.Series("watch", index=events.index)
-        unknown = kinds[~kinds.isin(schema.KINDS)]
-        if len(unknown):
-            raise UserError(f"Kind '{unknown.iloc[0]}' is unknown: use one of {', '.join(schema.KINDS)}.")
-        histories, hidden, disliked = self.histories, self.hidden, self.disliked
-        if member not in self.members:
-            self.members = self.members.append(pd.Index([member], dtype=object))
-            histories, hidden, disliked = (
-                part.with_members(len(self.members)) for part in (histories, hidden, disliked)
-            )
-        at = int(self.positions([member])[0])
-        items = self.vocabulary.items(events[ITEM_ID])
-        last = int(histories.times.max(initial=0))
-        times = (
-            pd.to_datetime(events[TIMESTAMP], utc=True).dt.as_unit("us").astype("int64").to_numpy()
-            if TIMESTAMP in events
-            else last + 1_000_000 * np.arange(1, len(items) + 1)
-        )
-        ratings = events[RATING].to_numpy(np.float32) if RATING in events else np.full(len(items), np.nan, np.float32)
-        order = np.argsort(times, kind="stable")
-
-        def folded(into: Histories, chosen: Collection[str]) -> Histories:
-            kept = order[(kinds.isin(chosen).to_numpy() & (items >= 0))[order]]
-            kept = kept[~np.isin(items[kept], into.items[into.start[at] : into.start[at + 1]])]
-            kept = kept[np.sort(np.unique(items[kept], return_index=True)[1])]  # a title counts once
-            who = np.full(len(kept), at)
-            return into.joined(Histories.of(who, items[kept], times[kept], len(into), into.n_items, ratings[kept]))
-
-        self.histories = folded(histories, POSITIVE_KINDS)
-        self.hidden = folded(hidden, HIDDEN_KINDS)
-        self.disliked = folded(disliked, ("thumb_down",))
+        feedback, members = self.feedback, self.members
+        if member not in members:
+            members = members.append(pd.Index([member], dtype=object))
+            feedback = feedback.with_members(len(members))
+        at = int(members.get_indexer(pd.Index([member], dtype=object))[0])
+        feedback = feedback.with_events(at, events, self.vocabulary.items(events[ITEM_ID]))
+        self.members, self.feedback = members, feedback
 
     def recommend(
         self,
@@ -249,54 +197,33 @@ class Recommender:
             raise UserError(f"A variety of {chosen.variety:g} is impossible: give a number from 0 to 1.")
         n_items = len(self.vocabulary.item_ids)
         batch_size = max(1, min(batch_size, _BLOCK // n_items))
-        excluded = torch.from_numpy(~self._admitted(chosen))
+        admitted = ~self.vocabulary.item_ids.isin(chosen.exclude)
+        if chosen.genres or chosen.years is not None:
+            admitted &= self.catalogue.admitted(chosen.genres, chosen.years)
+        excluded = torch.from_numpy(~admitted)
         for first in range(0, len(positions), batch_size):
             users = positions[first : first + batch_size]
             order, shown = self._scores(users)
             order[:, excluded] = -torch.inf
             if chosen.hide_seen:
-                seen = self.hidden.take(users)
+                seen = self.feedback.hidden.take(users)
                 order[torch.from_numpy(seen.users), torch.from_numpy(seen.items)] = -torch.inf
             best = order.topk(min(k if chosen.variety == 0 else CANDIDATES * k, n_items))
             items, values = best.indices, best.values
             if chosen.variety > 0:
-                places = diversified(values, jaccard(self.genres[1], items), min(k, n_items), chosen.variety)
+                places = diversified(values, jaccard(self.catalogue.has_genre, items), min(k, n_items), chosen.variety)
                 items, values = items.gather(1, places), values.gather(1, places)
             listed = values > -torch.inf
             why = None
             if reasons and isinstance(self.module, HistoryModule):
-                why = find_reasons(self.module, self.histories.take(users), items.where(listed, -1))
+                why = find_reasons(self.module, self.feedback.wanted.take(users), items.where(listed, -1))
             yield self._table(users, items, shown.gather(1, items), listed, why), len(users)
-
-    def _admitted(self, chosen: Chosen) -> np.ndarray:
-        """Which titles may be listed at all. Shape: (n_items,) bool."""
-        admitted = ~self.vocabulary.item_ids.isin(chosen.exclude)
-        if chosen.genres:
-            names, has = self.genres
-            wanted = np.isin(names, list(chosen.genres))
-            admitted &= has[:, wanted].any(1).numpy()
-        if chosen.years is not None:
-            first, last = chosen.years
-            year = self._catalogue[YEAR].to_numpy(float)
-            admitted &= (year >= first) & (year <= last)
-        return admitted
-
-    @cached_property
-    def _catalogue(self) -> pd.DataFrame:
-        """What the catalogue says of the titles, in model order; missing where it says nothing."""
-        items = open_dataset(self.dataset_name).items().drop_duplicates(ITEM_ID).set_index(ITEM_ID)
-        return items.reindex(self.vocabulary.item_ids)
-
-    @cached_property
-    def genres(self) -> tuple[np.ndarray, Tensor]:
-        """Names of the genres, and which each title has, (n_items, genres) bool."""
-        return genre_matrix(open_dataset(self.dataset_name).items(), self.vocabulary.item_ids)
 
     @torch.no_grad()
     def _scores(self, users: np.ndarray) -> tuple[Tensor, Tensor]:
         """What to sort by, and what to show as score, for `users` in `members`. Each of shape (batch, n_items)."""
         if isinstance(self.module, HistoryModule):
-            logits = self.module.score(torch.from_numpy(users), self.histories.take(users)).float().cpu()
+            logits = self.module.score(torch.from_numpy(users), self.feedback.wanted.take(users)).float().cpu()
             self._lower_neighbours(logits, users)
             share = logits.softmax(1)
             return logits, share / (share + DRAWN / logits.shape[1])
@@ -304,7 +231,7 @@ class Recommender:
         trained = at < len(self.vocabulary.user_ids)
         logits = torch.empty(len(at), len(self.vocabulary.item_ids))
         shown = torch.empty_like(logits)
-        seen = self.histories.take(users[trained.numpy()])
+        seen = self.feedback.wanted.take(users[trained.numpy()])
         logits[trained] = self.module.score(at[trained].to(self.module.device), seen).float().cpu()
         shown[trained] = logits[trained].sigmoid()
         if not bool(trained.all()):
@@ -318,7 +245,7 @@ class Recommender:
 
         logit(i) -= DISLIKE * the largest similarity of i with such a title, where that is positive.
         """
-        disliked = self.disliked.take(users)
+        disliked = self.feedback.disliked.take(users)
         rows = np.flatnonzero(disliked.lengths)
         if not len(rows):
             return

@@ -171,7 +171,7 @@ def test_filters_admit_only_what_was_asked_for(served: Dataset) -> None:
 @only_history
 def test_variety_trades_likeness_for_difference(served: Dataset) -> None:
     recommender = load_current("small")
-    _, genres = recommender.genres
+    genres = recommender.catalogue.has_genre
     members = list(recommender.members[:30])
 
     def alike_and_score(variety: float) -> tuple[float, float]:

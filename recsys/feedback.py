@@ -1,0 +1,78 @@
+"""What members have said so far, and new events folded in."""
+
+from collections.abc import Collection
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from data import schema
+from data.dataset import Dataset
+from data.errors import UserError
+from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP
+from data.splits import POSITIVE_KINDS
+from recsys.interactions import HIDDEN_KINDS, Histories, Vocabulary, hidden_titles, histories_of, positive_events
+
+TIES_SEED = 42
+_STEP = 1_000_000  # microseconds between events that come without a time
+
+
+class Feedback(NamedTuple):
+    """Of some members, in their order; see recsys/interactions.py for the rules."""
+
+    wanted: Histories  # what each has wanted, oldest first
+    hidden: Histories  # what must not be shown to them
+    disliked: Histories  # what they gave a thumb down
+
+    @staticmethod
+    def of(dataset: Dataset, vocabulary: Vocabulary, members: pd.Index) -> "Feedback":
+        """What a dataset's tables hold of `members` and of the titles of `vocabulary`."""
+        hidden = hidden_titles(dataset, vocabulary, members)
+        disliked = hidden_titles(dataset, vocabulary, members, kinds=("thumb_down",))
+        if not dataset.has("interactions"):
+            return Feedback(hidden, hidden, disliked)
+        events = positive_events(dataset, TIES_SEED)
+        known = events[events[ITEM_ID].isin(vocabulary.item_ids)]
+        return Feedback(histories_of(Vocabulary(members, vocabulary.item_ids), known), hidden, disliked)
+
+    def take(self, members: np.ndarray) -> "Feedback":
+        return Feedback(*(part.take(members) for part in self))
+
+    def with_members(self, number: int) -> "Feedback":
+        """The same, with members who have said nothing behind its own up to `number`."""
+        return Feedback(*(part.with_members(number) for part in self))
+
+    def with_events(self, member: int, events: pd.DataFrame, items: np.ndarray) -> "Feedback":
+        """The same, with new events of one member.
+
+        Args:
+            member: position.
+            events: if known kind (default: watch), timestamp (default: after all others), rating.
+            items: position of each event's title, -1 for one to leave out. Shape: (len(events),).
+
+        Raises:
+            UserError: a kind is unknown.
+        """
+        kinds = events[KIND] if KIND in events else pd.Series("watch", index=events.index)
+        unknown = kinds[~kinds.isin(schema.KINDS)]
+        if len(unknown):
+            raise UserError(f"Kind '{unknown.iloc[0]}' is unknown: use one of {', '.join(schema.KINDS)}.")
+        if TIMESTAMP in events:
+            times = pd.to_datetime(events[TIMESTAMP], utc=True).dt.as_unit("us").astype("int64").to_numpy()
+        else:
+            times = int(self.wanted.times.max(initial=0)) + _STEP * np.arange(1, len(items) + 1)
+        ratings = events[RATING].to_numpy(np.float32) if RATING in events else np.full(len(items), np.nan, np.float32)
+        order = np.argsort(times, kind="stable")
+
+        def folded(into: Histories, chosen: Collection[str]) -> Histories:
+            kept = order[(kinds.isin(chosen).to_numpy() & (items >= 0))[order]]
+            kept = kept[~np.isin(items[kept], into.items[into.start[member] : into.start[member + 1]])]
+            kept = kept[np.sort(np.unique(items[kept], return_index=True)[1])]  # a title counts once
+            who = np.full(len(kept), member)
+            return into.joined(Histories.of(who, items[kept], times[kept], len(into), into.n_items, ratings[kept]))
+
+        return Feedback(
+            folded(self.wanted, POSITIVE_KINDS),
+            folded(self.hidden, HIDDEN_KINDS),
+            folded(self.disliked, ("thumb_down",)),
+        )
