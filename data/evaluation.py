@@ -1,7 +1,7 @@
 """What the packages' `evaluate` commands share: a training that makes no run, and results that are kept.
 
 A result is named by everything that it depends on (the dataset's fingerprint, the configuration, the protocol, the
-seed), so the same question is answered from disk. `current` is never touched.
+seed, the program's text), so the same question is answered from disk. `current` is never touched.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from jsonargparse import ArgumentError
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from data import home, report
+from data import home, report, runs
 from data.arguments import readable
 from data.atomic import write_json
 from data.checkpoints import slim
@@ -47,7 +47,8 @@ def kept(
     recipe = report.recipe(argv)
     asked = {"config_sha256": recipe["config_sha256"], "overrides": recipe["overrides"]}
     clock = {"as_of": None if dataset.as_of is None else dataset.as_of.isoformat(), "time_kind": dataset.time_kind}
-    identity = {"fingerprint": dataset.fingerprint, **clock, **question, **asked}
+    code = report.code_sha256("data", runs.PACKAGE[model])
+    identity = {"fingerprint": dataset.fingerprint, **clock, **question, **asked, "code_sha256": code}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = home.evaluations(dataset.name, model) / f"{key}.json"
     if path.is_file() and not again:

@@ -51,6 +51,16 @@ def recipe(argv: Sequence[str]) -> dict[str, Any]:
     return {"config": configs, "config_sha256": [file_sha256(Path(c)) for c in configs], "overrides": overrides}
 
 
+def code_sha256(*packages: str) -> str:
+    """SHA-256 over the modules of some packages: whether they are the program that made an earlier result."""
+    root = Path(__file__).resolve().parents[1]
+    files = sorted(file for package in packages for file in (root / package).rglob("*.py"))
+    together = hashlib.sha256()
+    for file in files:
+        together.update(f"{file.relative_to(root).as_posix()}\0".encode() + file.read_bytes() + b"\0")
+    return together.hexdigest()
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, 64 hex digits.
 

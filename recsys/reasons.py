@@ -21,7 +21,6 @@ from torch import Tensor
 
 from recsys.history import HistoryModule
 from recsys.interactions import Histories
-from recsys.next_title import MAX_LAG
 from recsys.windows import CONTEXT, History, latest_events
 
 _NUMBERS = 2**23  # of changed sums held at once
@@ -47,7 +46,7 @@ def sums_without_each(values: Tensor, power: float) -> Tensor:
         Shape (batch, events - 1, any): entry c - 1 is the sum without the event at c.
     """
     age = torch.arange(values.shape[1] - 1, -1, -1, device=values.device, dtype=values.dtype)
-    fade = ((1.0 + age) ** -power).where(age < MAX_LAG, 0.0)[:, None]  # (events, 1)
+    fade = ((1.0 + age) ** -power)[:, None]  # (events, 1)
     younger = F.pad(fade[1:], (0, 0, 0, 1))  # the age of an event is that of the one after it
     earlier = (younger * values).cumsum(1)[:, :-1]
     later = (fade * values).flip(1).cumsum(1).flip(1)[:, 2:]
@@ -87,7 +86,7 @@ def _members_without_each(module: HistoryModule, history: History, titles: Tenso
     age_after = torch.arange(change.shape[1] - 2, -2, -1, device=gap.device, dtype=gap.dtype).clamp_min(0)
     sums = []
     for power in module.member.powers.tolist():
-        fade = ((1.0 + age_after) ** -power).where(age_after < MAX_LAG, 0.0)[:, None]
+        fade = ((1.0 + age_after) ** -power)[:, None]
         total = sums_without_each(known[..., None], power).clamp_min(1e-6).sqrt()
         sums.append((sums_without_each(vectors, power) + fade * change) / total)
     return module.member.mlp(torch.cat([*sums, latest], dim=2))
