@@ -6,7 +6,7 @@
 sharpness and floor are learned. Training asks for the next title of each history, behind a T that lacks a fold of the
 members; what is served has the whole T, and may have to speak of a month in which the member has not come yet. So how
 much the network counts, how high the floor is and after how many days a view counts half in the popularity h is chosen
-on validation, where it makes a difference.
+on validation, where it makes a difference that is not chance.
 """
 
 from itertools import product
@@ -78,7 +78,7 @@ class Mixture(nn.Module):
     def choose(self, neural: Tensor, estimate: Tensor | None, seen: Histories, targets: Histories) -> None:
         """Choose what is served by the members' NDCG on validation, without a cut-off.
 
-        What is best leaves the defaults if its mean is higher by more than a standard error over the members.
+        What is best takes the place of the defaults if its mean is higher by two standard errors over the members.
 
         Args:
             neural: of the members of `seen` and `targets`. Shape: (members, n_items).
@@ -106,7 +106,7 @@ class Mixture(nn.Module):
             found = {setting: gains(*setting) for setting in (best, *tried)}
             winner = max(found, key=lambda setting: float(found[setting].mean()))
             more = found[winner] - found[best]
-            if len(more) > 1 and float(more.mean()) > float(more.std()) / len(more) ** 0.5:
+            if len(more) > 1 and float(more.mean()) > 2 * float(more.std()) / len(more) ** 0.5:
                 best = winner
         self.served.copy_(torch.tensor(best[:2]))
         self.half_life.fill_(best[2])

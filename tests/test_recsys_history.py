@@ -934,7 +934,7 @@ def test_validation_chooses_what_helps_and_nothing_else() -> None:
     lot = torch.from_numpy(rng.random((members, n))).float()
     hit = lot.clone()
     hit[torch.arange(members), torch.from_numpy(targets)] += 0.3
-    flat, even = 0.01 * lot, torch.full((4, n), 1 / n)
+    even = torch.full((4, n), 1 / n)
     by_network = chosen(3 * hit, 0.1 * lot, targets, even)
     assert by_network.served[0] > 0.4
     by_transition = chosen(3 * lot, hit, targets, even)
@@ -945,8 +945,35 @@ def test_validation_chooses_what_helps_and_nothing_else() -> None:
     by_popularity = chosen(0 * lot, lot, targets, lately)
     assert by_popularity.half_life.item() == 3
     assert by_popularity.served[1] > 1
-    unsure = chosen(lot, flat, rng.integers(0, n, members), even)
-    assert unsure.half_life.item() == 0
+    for _ in range(5):  # whatever is best by chance alone stays where it is
+        unsure = chosen(lot, lot.flip(1), rng.integers(0, n, members), torch.from_numpy(rng.random((4, n))).float() / n)
+        np.testing.assert_allclose(unsure.served, [0.4, 1.0])
+        assert unsure.half_life.item() == 0
+
+
+def test_seen_titles_do_not_speak_when_the_mixture_is_chosen() -> None:
+    """The network is right about every title that is still to come, and only the seen one stands above it."""
+    members, n = 100, 20
+    targets = np.arange(members) % (n - 1)
+    neural = torch.zeros(members, n)
+    neural[torch.arange(members), torch.from_numpy(targets)] = 3.0
+    estimate = torch.rand(members, n, generator=torch.Generator().manual_seed(0)) + 0.01
+    neural[:, n - 1] = 9.0
+    mixture = Mixture(n, neural_weight=0.2, sharpness=1.0)
+    seen = Histories.of(np.arange(members), np.full(members, n - 1), np.zeros(members, np.int64), members, n)
+    wanted = Histories.of(np.arange(members), targets, np.zeros(members, np.int64), members, n)
+    ranks: list[int] = []
+
+    def counted(*args: Tensor) -> Tensor:
+        found = ranks_of(*args)
+        ranks.append(int(found.min()))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recsys.mixture.metrics.ranks_of", counted)
+        mixture.choose(neural, estimate, seen, wanted)
+    assert min(ranks) == 1
+    assert mixture.served[0] > 0.2
 
 
 def test_a_fit_chooses_the_mixture_and_the_refit_takes_it_over(small_dataset: Any, monkeypatch: Any) -> None:
