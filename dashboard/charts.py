@@ -5,6 +5,7 @@ Each function takes frames and gives an Altair chart; titles name what is shown,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import altair as alt
@@ -32,6 +33,12 @@ LIGHT = Colours("#1B1D22", "#5F6670", "#E4E4E0", "#C4323A", "#3B3F46")
 
 def colours(dark: bool) -> Colours:
     return DARK if dark else LIGHT
+
+
+def heading(title: str, *subtitles: str) -> alt.Title:
+    """A chart's title over its subtitles, in lines for which a phone has room: Vega cuts longer ones off."""
+    # Without a limit of its own a title ends where the axes do, though the chart is wider than they are.
+    return alt.Title(wrap(title, 38), subtitle=[line for text in subtitles for line in wrap(text, 48)], limit=1000)
 
 
 def themed(chart: Any, dark: bool, height: int = 280) -> Any:
@@ -95,13 +102,20 @@ def fan_chart(past: pd.DataFrame, forecast: pd.DataFrame, *, title: str, unit: s
     # Vega reads times as local: without a zone a day stays the day it is.
     past = past.assign(date=past[DATE].dt.tz_localize(None))
     x = alt.X("date:T", title=None, axis=alt.Axis(format="%-d %b %Y", labelOverlap=True, tickCount=6))
+    # Where things are counted, half of one is no tick.
+    counted = len(past) > 0 and past["value"].max() >= 1 and bool((past["value"] % 1 == 0).all())
+    ticks = alt.Axis(tickMinStep=1) if counted else alt.Axis()
     tips = [alt.Tooltip("date:T", title="Day", format="%A %-d %B %Y")]
     layers = [
         alt.Chart(past)
         .mark_line(color=c.history, strokeWidth=1.5)
-        .encode(x=x, y=alt.Y("value:Q", title=unit), tooltip=[*tips, alt.Tooltip("value:Q", title=unit, format=",.0f")])
+        .encode(
+            x=x,
+            y=alt.Y("value:Q", title=unit, axis=ticks),
+            tooltip=[*tips, alt.Tooltip("value:Q", title=unit, format=",.0f")],
+        )
     ]
-    subtitle = f"History to {_day(past['date'].max())}" if len(past) else "No history"
+    told = [f"History to {_day(past['date'].max())}" if len(past) else "No history"]
     if len(forecast):
         ahead = forecast.assign(date=forecast[DATE].dt.tz_localize(None))
         tips += [
@@ -113,17 +127,18 @@ def fan_chart(past: pd.DataFrame, forecast: pd.DataFrame, *, title: str, unit: s
         ]
         base = alt.Chart(ahead).encode(x=x, tooltip=tips)
         layers = [
-            base.mark_area(color=c.accent, opacity=0.16).encode(y=alt.Y("q05:Q", title=unit), y2="q95:Q"),
+            base.mark_area(color=c.accent, opacity=0.16).encode(y=alt.Y("q05:Q", title=unit, axis=ticks), y2="q95:Q"),
             base.mark_area(color=c.accent, opacity=0.28).encode(y="q25:Q", y2="q75:Q"),
             *layers,
             base.mark_line(color=c.accent, strokeWidth=2).encode(y="q50:Q"),
         ]
-        subtitle += f"; forecast to {_day(ahead['date'].max())}: median, 50 % and 90 % bands"
-    return alt.layer(*layers).properties(title=alt.Title(title, subtitle=subtitle))
+        told[0] += f", forecast to {_day(ahead['date'].max())}"
+        told.append("Line: median; bands: 50\u00a0% and 90\u00a0%")
+    return alt.layer(*layers).properties(title=heading(title, *told))
 
 
 def _day(time: pd.Timestamp) -> str:
-    return f"{time.day} {time:%B %Y}"
+    return f"{time.day} {time:%b %Y}"
 
 
 def dot_plot(
@@ -136,9 +151,16 @@ def dot_plot(
     dark: bool,
     parts: Sequence[str] = (),
 ) -> Any:
-    """Each method as a dot on one scale, ours in the accent colour; `better` says which direction is good.
+    """Each method as a dot on one scale, ours in the accent colour, the best one on top.
 
-    `parts` names methods that are parts of ours, measured alone.
+    Args:
+        values: method to metric to value.
+        ours: the method that stands beside the others.
+        metric: which one to draw.
+        better: "higher" or "lower", or "" for a metric that only describes.
+        split: where it was measured.
+        dark: the theme.
+        parts: methods that are parts of ours, measured alone.
     """
     c = colours(dark)
     kinds = {ours: "This model"} | dict.fromkeys(parts, "A part of it alone")
@@ -151,14 +173,19 @@ def dot_plot(
         columns=["method", "value", "kind"],
     )
     order = frame.sort_values("value", ascending=better == "lower")["method"].tolist()
+    # A name stands above its row, not beside it: on a phone long names would leave the dots no width.
+    names = alt.Axis(
+        labelAlign="left",
+        labelPadding=0,
+        labelOffset=-17,
+        labelLimit=280,
+        labelFontSize=13,
+        labelColor=c.text,
+        grid=True,
+    )
     base = alt.Chart(frame).encode(
-        y=alt.Y("method:N", sort=order, title=None, axis=alt.Axis(labelColor=c.text, labelLimit=260, labelFontSize=13)),
-        x=alt.X(
-            "value:Q",
-            title=f"{metric_label(metric)} on the {split} split ({better} is better)",
-            axis=alt.Axis(tickCount=5),
-            scale=alt.Scale(zero=False, padding=40, nice=True),
-        ),
+        y=alt.Y("method:N", sort=order, title=None, axis=names),
+        x=alt.X("value:Q", title=None, axis=alt.Axis(tickCount=5), scale=alt.Scale(zero=False, padding=40, nice=True)),
     )
     looks = {
         "This model": (c.accent, "circle"),
@@ -180,12 +207,15 @@ def dot_plot(
     labels = base.mark_text(dx=14, align="left", font="Inter", color=c.text).encode(
         text=alt.Text("value:Q", format=".3f")
     )
-    return (points + labels).properties(title=f"{metric_label(metric)}, {split} split")
+    direction = f", {better} is better" if better else ""
+    return (points + labels).properties(title=heading(f"{metric_label(metric)}{direction}", f"Split: {split}"))
 
 
 def learning_curves(curves: pd.DataFrame, *, title: str, unit: str, dark: bool) -> Any:
-    """`epoch`, `value`, `curve` ("training", "validation") as lines."""
+    """`epoch` (from 0), `value`, `curve` ("training", "validation") as lines."""
     c = colours(dark)
+    # Lightning counts epochs from 0; people, and the report's number of epochs, from 1.
+    curves = curves.assign(epoch=curves["epoch"] + 1)
     names = list(dict.fromkeys(curves["curve"]))
     shades = {"training": c.muted, "validation": c.accent}
     dashes = [[5, 4] if n == "training" else [1, 0] for n in names]
@@ -208,7 +238,7 @@ def learning_curves(curves: pd.DataFrame, *, title: str, unit: str, dark: bool) 
             alt.Tooltip("value:Q", title=unit, format=".4f"),
         ]
     )
-    return (lines + points).properties(title=title)
+    return (lines + points).properties(title=heading(title))
 
 
 def calibration(bins: Sequence[Mapping[str, float]], *, title: str, dark: bool) -> Any:
@@ -216,7 +246,7 @@ def calibration(bins: Sequence[Mapping[str, float]], *, title: str, dark: bool) 
     c = colours(dark)
     frame = pd.DataFrame(list(bins)).dropna()
     diagonal = pd.DataFrame({"predicted": [0.0, 1.0], "observed": [0.0, 1.0]})
-    share = alt.Axis(format=".0%")
+    share = alt.Axis(tickCount=5, labelExpr="format(100 * datum.value, 'd') + '\u00a0%'")
     x = alt.X("predicted:Q", title="predicted probability", axis=share, scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("observed:Q", title="observed share", axis=share, scale=alt.Scale(domain=[0, 1]))
     line = alt.Chart(diagonal).mark_line(color=c.muted, strokeDash=[4, 4]).encode(x=x, y=y)
@@ -232,9 +262,7 @@ def calibration(bins: Sequence[Mapping[str, float]], *, title: str, dark: bool) 
             alt.Tooltip("count:Q", title="Cases", format=",.0f"),
         ],
     )
-    return (line + dots).properties(
-        title=alt.Title(title, subtitle="Dashed: perfect calibration; larger dots hold more cases")
-    )
+    return (line + dots).properties(title=heading(title, "Dashed: perfect calibration", "Larger dots hold more cases"))
 
 
 def histogram(probabilities: pd.Series, *, title: str, unit: str, dark: bool) -> Any:
@@ -253,5 +281,5 @@ def histogram(probabilities: pd.Series, *, title: str, unit: str, dark: bool) ->
             y=alt.Y("count:Q", title=unit, axis=alt.Axis(tickCount=4, tickMinStep=1)),
             tooltip=[alt.Tooltip("band:N", title="Per cent"), alt.Tooltip("count:Q", title=unit, format=",.0f")],
         )
-        .properties(title=title)
+        .properties(title=heading(title))
     )

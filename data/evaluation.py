@@ -143,9 +143,7 @@ def train(cli: LightningCLI, folder: Path) -> int:
     """
     best = ModelCheckpoint(folder, "best", monitor=str(cli.model.monitor), mode=str(cli.model.monitor_mode))
     cli.trainer.callbacks.append(best)  # type: ignore[attr-defined]
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-    if cli.trainer.interrupted:
-        raise KeyboardInterrupt("Interrupted: nothing was kept.")
+    _fit(cli.trainer, cli.model, cli.datamodule)
     return slim(folder / "best.ckpt", folder / "best.ckpt")
 
 
@@ -158,7 +156,15 @@ def refit(cli: LightningCLI, folder: Path, epochs: int) -> pl.LightningModule:
     model, trainer = prepare_refit(
         cli.model, folder / "best.ckpt", cli.datamodule, cli.config_init.trainer, epochs, cli.config.seed_everything
     )
-    trainer.fit(model, datamodule=cli.datamodule)
+    _fit(trainer, model, cli.datamodule)
+    return model.eval()
+
+
+def _fit(trainer: pl.Trainer, model: pl.LightningModule, datamodule: pl.LightningDataModule) -> None:
+    try:
+        trainer.fit(model, datamodule=datamodule)
+    except SystemExit:  # how Lightning ends after Ctrl-C
+        if not trainer.interrupted:
+            raise
     if trainer.interrupted:
         raise KeyboardInterrupt("Interrupted: nothing was kept.")
-    return model.eval()

@@ -1,5 +1,6 @@
 """Every page with everything, with nothing, and with tables missing or damaged: no exception ever reaches it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,6 +217,22 @@ def test_models_tell_when_the_baseline_is_better(full: Dataset) -> None:
     assert "14.3 % better than the best baseline, EASE" in check_calm(app)
     app.get("button_group")[0].set_value("retention").run()
     assert "worse than the best baseline, logistic regression" in check_calm(app)
+
+
+def test_models_say_which_direction_is_good_where_one_is(full: Dataset) -> None:
+    path = home.runs(full.name, "recommender") / made.RUN / "report.json"
+    report = json.loads(path.read_text("utf-8"))
+    for row in report["metrics"]["test"].values():
+        row |= {"±": 0.01, "log_loss": 0.4, "popularity@10": 0.2}
+    write_text(path, json.dumps(report))
+    app = opened("models")
+    metrics = next(box for box in app.selectbox if box.label == "Metric")
+    assert metrics.options == ["NDCG@10", "Log loss", "Popularity@10"]  # an interval is no metric
+    for name, words in (("ndcg@10", "NDCG@10, higher"), ("log_loss", "Log loss, lower"), ("popularity@10", "")):
+        metrics.set_value(name).run()
+        check_calm(app)
+        (title,) = json.loads(app.get("vega_lite_chart")[0].proto.spec)["title"]["text"]
+        assert title == (f"{words} is better" if words else "Popularity@10")
 
 
 def test_models_say_when_the_dataset_has_changed(full: Dataset) -> None:

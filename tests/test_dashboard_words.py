@@ -5,6 +5,7 @@ import io
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -128,6 +129,57 @@ def test_every_chart_is_a_valid_specification_in_both_themes() -> None:
         ]
         for chart in drawn:
             assert "config" in charts.themed(chart, dark).to_dict()
+
+
+def lines_of(chart: Any) -> list[str]:
+    title = chart.to_dict()["title"]
+    return [*title["text"], *title["subtitle"]]
+
+
+def test_headings_are_cut_into_lines_that_a_phone_has_room_for() -> None:
+    dates = pd.date_range("2024-09-01", periods=5, tz="UTC")
+    past = pd.DataFrame({"date": dates, "value": range(5)})
+    ahead = pd.DataFrame({"date": dates, **dict.fromkeys(("q05", "q25", "q50", "q75", "q95", "mean"), 1.0)})
+    name = "Adventures of Priscilla, Queen of the Desert: ratings per day"
+    figures = {"ours": {"lift@10%": 1.0}}
+    drawn = [
+        charts.fan_chart(past, ahead, title=name, unit="ratings per day", dark=True),
+        charts.dot_plot(
+            figures, "ours", "lift@10%", better="higher", split="test, new members, first 10 picks", dark=True
+        ),
+        charts.calibration([{"predicted": 0.1, "observed": 0.2, "count": 4}], title="Against observed", dark=True),
+        charts.histogram(pd.Series([0.5]), title="Chance to come back within 30 days", unit="members", dark=True),
+    ]
+    for chart in drawn:
+        assert all(len(line) <= 48 for line in lines_of(chart))
+    assert " ".join(lines_of(drawn[0])) == (
+        f"{name} History to 5 Sep 2024, forecast to 5 Sep 2024 Line: median; bands: 50\u00a0% and 90\u00a0%"
+    )
+
+
+def test_names_of_methods_stand_above_their_rows() -> None:
+    """However long a name, the dots and the legend have the whole width."""
+    figures = {"a name that is much longer than a phone is wide": {"mae": 2.0}, "ours": {"mae": 1.0}, "gap": {}}
+    chart = charts.dot_plot(figures, "ours", "mae", better="lower", split="test", dark=True)
+    assert lines_of(chart) == ["MAE, lower is better", "Split: test"]
+    for layer in chart.to_dict()["layer"]:
+        y, x = layer["encoding"]["y"], layer["encoding"]["x"]
+        assert y["sort"] == ["ours", "a name that is much longer than a phone is wide"]
+        assert (y["axis"]["labelAlign"], y["axis"]["labelPadding"], y["title"], x["title"]) == ("left", 0, None, None)
+        assert y["axis"]["labelOffset"] < 0
+    undirected = charts.dot_plot(figures, "ours", "mae", better="", split="test", dark=True)
+    assert lines_of(undirected)[0] == "MAE"
+
+
+def test_epochs_are_counted_from_one_and_counts_in_whole_numbers() -> None:
+    curves = pd.DataFrame({"epoch": [0, 1], "value": [1.0, 0.5], "curve": ["training", "training"]})
+    (rows,) = charts.learning_curves(curves, title="loss", unit="loss", dark=True).to_dict()["datasets"].values()
+    assert [row["epoch"] for row in rows] == [1, 2]
+    dates = pd.date_range("2024-01-01", periods=2, tz="UTC")
+    for values, step in (([0, 1], 1), ([0.0, 0.5], None), ([2.0, 2.5], None)):
+        past = pd.DataFrame({"date": dates, "value": values})
+        chart = charts.fan_chart(past, pd.DataFrame(), title="x", unit="x", dark=True).to_dict()
+        assert chart["layer"][0]["encoding"]["y"]["axis"].get("tickMinStep") == step
 
 
 def test_the_histogram_holds_everyone() -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from recsys.baselines import (
     EASE_MAX_ITEMS,
+    Choice,
     Ease,
     FadingEase,
     ImplicitALS,
@@ -12,6 +13,7 @@ from recsys.baselines import (
     Popularity,
     RecentPopularity,
     baselines,
+    co_occurrence,
 )
 from recsys.interactions import Histories
 
@@ -46,9 +48,10 @@ def test_popularity_counts_members() -> None:
 
 def test_recent_popularity_halves_what_is_a_half_life_old() -> None:
     day = 86_400_000_000
-    train = Histories.of(np.array([0, 1, 1]), np.array([0, 0, 2]), np.array([0, 6 * day, 3 * day]), 2, 3)
-    found = RecentPopularity(half_life_days=3.0).fit(train).score(train)
-    np.testing.assert_allclose(found, [[1.25, 0.0, 0.5]] * 2)
+    train = Histories.of(np.array([0, 1, 1]), np.array([0, 0, 2]), np.array([1, 7, 5]) * day, 2, 4)
+    for half_life, old in ((2.0, 0.125), (3.0, 0.25)):
+        found = RecentPopularity(half_life_days=half_life).fit(train).score(train)
+        np.testing.assert_allclose(found, [[1 + old, 0.0, 0.5 ** (2 / half_life), 0.0]] * 2, rtol=1e-6)
 
 
 def test_item_knn_keeps_the_nearest_and_sums_them() -> None:
@@ -68,8 +71,8 @@ def test_fading_ease_weighs_a_title_half_after_every_half_life() -> None:
     weights = Ease(5.0).fit(train).weights
     assert weights is not None
     one = Histories.of(np.zeros(3, int), np.array([4, 1, 7]), np.arange(3), 1, 12)
-    found = FadingEase(5.0, half_life=1.0).fit(train).score(one)
-    np.testing.assert_allclose(found[0], weights[4] / 4 + weights[1] / 2 + weights[7], rtol=1e-5)
+    found = FadingEase(5.0, half_life=2.0).fit(train).score(one)
+    np.testing.assert_allclose(found[0], weights[4] / 2 + weights[1] / 2**0.5 + weights[7], rtol=1e-5)
 
 
 def test_ials_gives_strangers_what_their_kind_wants() -> None:
@@ -83,6 +86,26 @@ def test_ials_gives_strangers_what_their_kind_wants() -> None:
     assert scores[1::2].min() > scores[0::2].max()
 
 
+def test_ials_solves_for_a_history_as_the_paper_does() -> None:
+    """With confidence c of what was wanted: x = (Y'Y + (c - 1) sum of yy' + regularisation)^-1 (c · sum of y)."""
+    train, strangers = random_histories(), random_histories(n_users=3, seed=1)
+    method = ImplicitALS(factors=4, regularisation=2.0, confidence=3.0).fit(train)
+    y = np.asarray(method.model.item_factors, np.float64)
+    assert y.shape == (12, 4)
+    for row, wanted in zip(method.score(strangers), strangers.matrix().toarray() > 0, strict=True):
+        gram = y.T @ y + 2.0 * y[wanted].T @ y[wanted] + 2.0 * np.eye(4)
+        np.testing.assert_allclose(row, y @ np.linalg.solve(gram, 3.0 * y[wanted].sum(0)), atol=1e-4)
+    again = ImplicitALS(factors=4, regularisation=2.0, confidence=3.0).fit(train)
+    np.testing.assert_array_equal(again.model.item_factors, method.model.item_factors)
+
+
+def test_titles_without_a_place_are_left_out_of_the_co_occurrence() -> None:
+    """Position -1 is a title outside the catalogue; its members keep their other titles to themselves."""
+    train = Histories.of(np.array([0, 0, 0, 1, 1, 2]), np.array([0, 2, 1, 2, 3, 3]), np.arange(6), 3, 4)
+    without = train.of_items(np.array([0, 1, 3, 2]), 3)  # title 2 is the one that goes
+    assert co_occurrence(without).tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 2]]
+
+
 @pytest.mark.parametrize("method", [Ease, FadingEase, ItemKNN, RecentPopularity])
 def test_scoring_before_fitting_is_a_defect(method: type) -> None:
     with pytest.raises(RuntimeError, match="fit before score"):
@@ -91,13 +114,31 @@ def test_scoring_before_fitting_is_a_defect(method: type) -> None:
 
 def test_ease_is_left_out_with_a_reason_where_its_matrix_does_not_fit() -> None:
     ease = baselines(EASE_MAX_ITEMS + 1)[-1]
-    assert [choice.name for choice in baselines(50)] == [
-        "popularity", "recent popularity", "item-kNN", "iALS", "EASE", "EASE, fading",
-    ]  # fmt: skip
     assert not ease.candidates
     assert ease.skipped is not None
-    assert "20,001" in ease.skipped
+    assert "20,001 x 20,001 titles needs 3 GiB" in ease.skipped
     assert all(choice.candidates for choice in baselines(EASE_MAX_ITEMS))
+
+
+def test_every_baseline_is_tried_in_all_its_settings() -> None:
+    choices = {choice.name: choice for choice in baselines(50)}
+    assert list(choices) == ["popularity", "recent popularity", "item-kNN", "iALS", "EASE", "EASE, fading"]
+    assert [choice.name for choice in baselines(50, thorough=False)] == ["popularity", "EASE", "EASE, fading"]
+    assert {name: len(choice.candidates) for name, choice in choices.items()} == {
+        "popularity": 1, "recent popularity": 8, "item-kNN": 8, "iALS": 8, "EASE": 5, "EASE, fading": 9,
+    }  # fmt: skip
+    for choice in choices.values():
+        assert len({tuple(settings.values()) for settings, _ in choice.candidates}) == len(choice.candidates)
+        for settings, make in choice.candidates:
+            assert settings.items() <= vars(make()).items()
+
+
+def test_large_catalogues_are_inverted_once() -> None:
+    def sizes(choices: list[Choice]) -> list[int]:
+        return [len(choice.candidates) for choice in choices]
+
+    assert sizes(baselines(5_000, thorough=False)) == [1, 5, 9]
+    assert sizes(baselines(5_001, thorough=False)) == [1, 1, 1]
 
 
 def test_histories_know_order_age_and_popularity() -> None:

@@ -1,18 +1,24 @@
 """`python -m recsys evaluate`: every protocol, the table, its intervals, and what is kept of it."""
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+import toy_package
 
-from data import home, runs
+from data import evaluation, home, runs
+from data.dataset import Dataset, write_dataset
 from recsys import metrics
 from recsys.__main__ import main
 from recsys.cost import Cost
 from recsys.datamodule import RecommenderData
-from recsys.evaluate import Judge, comparison
+from recsys.evaluate import LINKS, OURS, Judge, comparison
 from recsys.interactions import Histories
 from recsys.ranking import Ranking, rank
 
@@ -176,10 +182,152 @@ def test_metrics_agree_with_ranx() -> None:
         assert metrics.mean(ours) == pytest.approx(theirs[name], abs=1e-6), name
 
 
+# -- what all `evaluate` commands share ------------------------------------------------------------------------------
+
+
+def asked(dataset: Dataset, answer: float, *argv: str, model: str = "recommender", **question: int) -> float:
+    """The figure of a measurement, or of the one that was kept before it."""
+    result = evaluation.kept(dataset, model, argv, question, lambda: {"metrics": {"test": {"ours": {"x": answer}}}})
+    return result["metrics"]["test"]["ours"]["x"]
+
+
+def test_a_result_answers_the_same_question_alone(small_dataset, tmp_path: Path) -> None:
+    dataset, config, copy = small_dataset(reviews=0), tmp_path / "a.yaml", tmp_path / "b.yaml"
+    for path in (config, copy):
+        path.write_text("seed_everything: 1\n")
+    assert asked(dataset, 1.0, "--config", str(config), "--x", "1", seeds=1, protocol=2) == 1.0
+    assert (
+        asked(dataset, 2.0, "--config", str(copy), "--x", "1", protocol=2, seeds=1) == 1.0
+    )  # the same, said otherwise
+    assert asked(dataset, 3.0, "--config", str(config), "--x", "2", seeds=1, protocol=2) == 3.0
+    assert asked(dataset, 4.0, "--config", str(config), "--x", "1", seeds=2, protocol=2) == 4.0
+    assert asked(dataset, 5.0, "--config", str(config), "--x", "1", seeds=1, protocol=2, model="retention") == 5.0
+    config.write_text("seed_everything: 2\n")
+    assert asked(dataset, 6.0, "--config", str(config), "--x", "1", seeds=1, protocol=2) == 6.0
+    tables = {name: dataset.read(name) for name in ("interactions", "items", "users")}
+    ordered = write_dataset("small", tables, sources=dataset.sources, time_kind="order", replace=True)
+    assert ordered.as_of == dataset.as_of
+    assert asked(ordered, 7.0, "--config", str(copy), "--x", "1", seeds=1, protocol=2) == 7.0
+
+
+def test_what_is_not_a_number_is_kept_as_nothing(small_dataset) -> None:
+    dataset = small_dataset(reviews=0)
+    assert asked(dataset, np.nan) is None
+    assert asked(dataset, 1.0) is None
+
+
+def test_a_result_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    table = {"ours": {"ndcg@10": 0.25, "rows": 3}, "theirs": {"ndcg@10": 0.5, "rows": 4}}
+    result = {
+        "model": "recommender",
+        "dataset": "small",
+        "metrics": {"validation": table, "test": {"ours": {"ndcg@10": 0.75}}},
+        "notes": ["First note.", "Second note."],
+        "split": {"protocol": "by lot", "seed": 7},
+        "fingerprint": "f00",
+        "seconds": 2.0,
+    }
+    evaluation.show(result, {"ndcg@10": "max"})
+    told = capsys.readouterr().out
+    assert "recommender on 'small', validation" in told
+    assert "recommender on 'small', test" in told
+    assert "0.500*" in told
+    assert "0.250*" not in told
+    assert "- First note.\n- Second note.\nSplit: by lot. Seed 7, dataset fingerprint f00, measured in 2 s." in told
+
+
+class Planned(toy_package.Toy):
+    """Its validation score is what the plan says for each epoch."""
+
+    monitor = "val/score"
+
+    plan = (0.5, 0.9, 0.1, 0.4)
+
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.log("val/score", self.plan[self.current_epoch])
+
+
+def a_trainer(folder: Path, epochs: int, **more: Any) -> pl.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu"}
+    return pl.Trainer(default_root_dir=folder, max_epochs=epochs, num_sanity_val_steps=0, **quiet, **more)
+
+
+@pytest.mark.parametrize(("mode", "epochs"), [("max", 2), ("min", 3)])
+def test_training_keeps_the_best_epoch_on_validation(mode: str, epochs: int, tmp_path: Path) -> None:
+    module = Planned(7)
+    module.monitor_mode = mode
+    cli = SimpleNamespace(model=module, datamodule=toy_package.ToyData(), trainer=a_trainer(tmp_path, 4))
+    assert evaluation.train(cli, tmp_path) == epochs
+    checkpoint = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert checkpoint["epoch"] == epochs - 1
+    assert "optimizer_states" not in checkpoint
+
+
+def test_a_refit_is_fresh_on_everything_for_the_epochs_given(tmp_path: Path) -> None:
+    config = {"enable_progress_bar": False, "logger": False, "accelerator": "cpu", "max_epochs": 9}
+    cli = SimpleNamespace(
+        model=Planned(7),
+        datamodule=toy_package.ToyData(),
+        config_init=SimpleNamespace(trainer=config),
+        config=SimpleNamespace(seed_everything=3),
+    )
+    found = evaluation.refit(cli, tmp_path, epochs=2)
+    assert found is not cli.model
+    assert not found.training
+    assert cli.datamodule.fit_on == "everything"
+    assert found.trainer.current_epoch == 2
+    assert found.linear.weight.equal(evaluation.refit(cli, tmp_path, epochs=2).linear.weight)
+
+
+def test_an_interrupted_training_leaves_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # Lightning is deaf to Ctrl-C after the first one
+    module = toy_package.Toy(7, fail_at_epoch=1)
+    cli = SimpleNamespace(model=module, datamodule=toy_package.ToyData(), trainer=a_trainer(tmp_path, 3))
+    with pytest.raises(KeyboardInterrupt, match="nothing was kept"):
+        evaluation.train(cli, tmp_path)
+    cli.config_init = SimpleNamespace(trainer={"enable_progress_bar": False, "logger": False, "accelerator": "cpu"})
+    cli.config = SimpleNamespace(seed_everything=True)
+    with pytest.raises(KeyboardInterrupt, match="nothing was kept"):
+        evaluation.refit(cli, tmp_path, epochs=3)
+
+
+def test_a_configuration_without_a_seed_has_the_usual_one(small_dataset, tmp_path: Path) -> None:
+    small_dataset(reviews=0)
+    config = tmp_path / "model.yaml"
+    lines = [line for line in OURS[0].read_text().splitlines() if not line.startswith("seed_everything")]
+    config.write_text("\n".join(lines))
+    argv = ["--config", str(config), "--data.dataset", "small", *SHORT]
+    assert evaluation.configured("recsys", argv, LINKS, tmp_path).config.seed_everything == 42
+
+
+# -- cost ------------------------------------------------------------------------------------------------------------
+
+MIB = 2**20
+with_peak = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux keeps the peak")
+
+
 def test_cost_is_seconds_and_memory() -> None:
     with Cost() as cost:
-        held = np.ones(40 * 2**20, np.uint8)
+        held = np.ones(40 * MIB, np.uint8)
+        time.sleep(0.05)
     assert held.sum() > 0
-    assert cost.seconds > 0
+    assert 0.05 <= cost.seconds < 5
     if Path("/proc/self/clear_refs").exists():
         assert cost.peak_mib == pytest.approx(40, abs=15)
+
+
+@with_peak
+def test_the_peak_is_what_was_held_at_once_during_the_work() -> None:
+    assert np.ones(200 * MIB, np.uint8).sum() > 0  # before the work, and given back
+    with Cost() as cost:
+        assert np.ones(60 * MIB, np.uint8).sum() > 0  # given back before the end
+        assert np.ones(50 * MIB, np.uint8).sum() > 0
+    assert cost.peak_mib == pytest.approx(60, abs=15)
+
+
+def test_without_a_way_to_reset_the_peak_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.cost._CLEAR", tmp_path / "no folder" / "clear_refs")
+    with Cost() as cost:
+        pass
+    assert cost.peak_mib is None
+    assert cost.seconds >= 0

@@ -60,6 +60,50 @@ def test_novelty_by_hand() -> None:
     np.testing.assert_allclose(metrics.novelty(top, tensor([4, 1, 0]), n_members=4), 4 / 3, rtol=1e-6)
 
 
+def test_diversity_by_hand() -> None:
+    genres = tensor([[1, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0]]).bool()
+    assert metrics.diversity(tensor([[0, 1, 2]]), genres) == (0.5 + 1 + 1) / 3
+    assert metrics.diversity(tensor([[3, 4]]), genres) == 0.0  # neither has a genre
+    assert metrics.diversity(tensor([[3, 0]]), genres) == 1.0
+    # What fills up a list makes no pair; all pairs of all lists weigh the same.
+    assert metrics.diversity(tensor([[0, 1, -1], [0, 1, 2], [2, -1, -1]]), genres) == (0.5 + 0.5 + 1 + 1) / 4
+    assert metrics.diversity(tensor([[0, -1], [-1, -1]]), genres) is None
+    many = torch.cat([tensor([[0, 1]]).expand(5000, 2), tensor([[0, 2]]).expand(5000, 2)])
+    assert metrics.diversity(many, genres) == 0.75
+
+
+def test_popularity_bias_by_hand() -> None:
+    # shares 4/4, 1/4, and 0 for a title that nobody had wanted; what is listed twice counts twice
+    top = tensor([[0, 1], [2, -1], [0, -1]])
+    assert metrics.popularity_bias(top, tensor([4, 1, 0]), n_members=4) == (1 + 0.25 + 0 + 1) / 4
+    assert metrics.popularity_bias(torch.full((2, 3), -1), torch.ones(5), 2) is None
+
+
+def test_the_interval_is_that_of_a_mean() -> None:
+    """Against 1.96 standard errors, by draws and, for many members, by the formula."""
+    for n, tolerance in ((2_000, 0.07), (30_000, 1e-6)):
+        values = np.random.default_rng(1).normal(3.0, 2.0, n)
+        error = values.std() / np.sqrt(n)
+        low, high = metrics.bootstrap(np.concatenate([values, [np.nan] * n]), 0, draws=4000)
+        np.testing.assert_allclose([values.mean() - low, high - values.mean()], 1.96 * error, rtol=tolerance)
+
+
+def test_the_interval_is_the_seeds_and_its_half_is_half_of_it() -> None:
+    values = np.random.default_rng(1).exponential(1.0, 50)
+    low, high = metrics.bootstrap(values, 5)
+    assert metrics.bootstrap(values, 5) == (low, high)
+    assert metrics.bootstrap(values, 6) != (low, high)
+    assert metrics.half_width(values, 5) == (high - low) / 2
+    assert metrics.half_width(np.array([np.nan]), 5) is None
+    fewer, more = (np.std([np.diff(metrics.bootstrap(values, s, draws)) for s in range(20)]) for draws in (100, 3000))
+    assert more < 0.5 * fewer
+
+
+def test_a_mean_of_no_rows_is_nobodys() -> None:
+    assert metrics.mean_by(torch.zeros(0), torch.zeros(0, dtype=torch.long)).tolist() == []
+    assert metrics.mean_by(tensor([torch.nan]), tensor([0])).isnan().all()
+
+
 def test_ranks_by_hand_with_ties_and_hidden_titles() -> None:
     scores = tensor([[3.0, 1.0, 2.0, 2.0], [0.0, -torch.inf, 0.0, 5.0]])
     order = tensor([3, 2, 1, 0])  # title 3 comes first among equals

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from recsys import ranking
+from recsys import metrics
 from recsys.baselines import Popularity
 from recsys.datamodule import RecommenderData
 from recsys.interactions import Histories
-from recsys.ranking import Ranking, after_first_picks, linear, rank
+from recsys.ranking import Ranking, Score, after_first_picks, linear, rank
 
 
 @pytest.fixture
@@ -90,9 +90,133 @@ def test_nobody_to_rank_for_gives_no_values() -> None:
 
 
 def test_first_picks_are_the_earliest_titles() -> None:
-    histories = Histories.of(np.array([0, 0, 0, 1, 1, 2]), np.array([4, 3, 2, 1, 0, 4]), np.arange(6), 3, 5)
+    ratings = np.arange(6, dtype=np.float32)
+    histories = Histories.of(np.array([0, 0, 0, 1, 1, 2]), np.array([4, 3, 2, 1, 0, 4]), np.arange(6), 3, 5, ratings)
     cut = after_first_picks(histories, np.array([0, 1, 2]), picks=2)
     assert cut.users.tolist() == [0]
     assert cut.seen.items.tolist() == [4, 3]
     assert cut.targets.items.tolist() == [2]
-    assert ranking.after_first_picks(histories, np.array([1]), picks=1).targets.items.tolist() == [0]
+    one = after_first_picks(histories, np.array([2, 1]), picks=1)
+    assert one.users.tolist() == [1]
+    assert (one.seen.items.tolist(), one.targets.items.tolist()) == ([1], [0])
+    assert (one.seen.times.tolist(), one.targets.ratings.tolist()) == ([3], [4.0])
+
+
+def test_a_ranking_holds_members_with_a_target() -> None:
+    seen = Histories.of(np.array([0, 1, 1]), np.array([4, 3, 2]), np.arange(3), 3, 5)
+    targets = Histories.of(np.array([1, 2]), np.array([1, 0]), np.arange(2), 3, 5)
+    assert Ranking.of(seen, targets).users.tolist() == [1, 2]
+    kept = Ranking.of(seen, targets, keep=np.array([True, True, False]))
+    assert kept.users.tolist() == [1]
+    assert (kept.seen.items.tolist(), kept.targets.items.tolist()) == ([3, 2], [1])
+
+
+def test_one_by_one_each_target_follows_those_before_it() -> None:
+    seen = Histories.of(np.array([0, 2, 2]), np.array([4, 3, 2]), np.arange(3), 3, 6)
+    targets = Histories.of(
+        np.array([0, 0, 2, 2, 2]), np.array([5, 3, 1, 0, 5]), np.arange(10, 15), 3, 6, np.arange(5, dtype=np.float32)
+    )
+    rows = Ranking.one_by_one(seen, targets)
+    assert rows.users.tolist() == [0, 0, 2, 2, 2]
+    histories = [rows.seen.take(np.array([row])).items.tolist() for row in range(5)]
+    assert histories == [[4], [4, 5], [3, 2], [3, 2, 1], [3, 2, 1, 0]]
+    assert rows.targets.items.tolist() == [5, 3, 1, 0, 5]
+    assert rows.targets.lengths.tolist() == [1] * 5
+    kept = Ranking.one_by_one(seen, targets, keep=np.array([False, True, True]))
+    assert kept.users.tolist() == [2, 2, 2]
+    assert kept.seen.lengths.tolist() == [2, 3, 4]
+    assert kept.targets.items.tolist() == [1, 0, 5]
+    assert kept.targets.times.tolist() == [12, 13, 14]
+    assert kept.targets.ratings.tolist() == [2.0, 3.0, 4.0]
+
+
+N_ITEMS, TARGET, SEEN = 40, 20, 39
+
+
+def at_place(place: int, members: int = 3) -> tuple[Score, Ranking]:
+    """A method that gives every member's one target this place among the 39 titles that they have not seen."""
+    each = np.arange(members)
+    order = [title for title in range(N_ITEMS) if title not in (TARGET, SEEN)]
+    order.insert(place - 1, TARGET)
+    fixed = torch.zeros(N_ITEMS)
+    fixed[torch.tensor([SEEN, *order])] = -torch.arange(N_ITEMS).float()  # what was seen scores best of all
+    seen, targets = (Histories.of(each, np.full(members, i), each, members, N_ITEMS) for i in (SEEN, TARGET))
+    return lambda users, _: fixed.expand(len(users), -1), Ranking(each, seen, targets)
+
+
+@pytest.mark.parametrize("place", [1, 9, 10, 11, 20, 21, 39])
+def test_each_metric_has_the_cut_in_its_name(place: int) -> None:
+    score, wanted = at_place(place)
+    values = rank(score, wanted, wanted.seen, seed=0).values
+    assert values["mrr"] == pytest.approx(1 / place)
+    assert values["hr@10"] == (place <= 10)
+    assert values["ndcg@10"] == pytest.approx(1 / math.log2(1 + place) if place <= 10 else 0.0)
+    assert values["recall@20"] == (place <= 20)
+    assert values["coverage@10"] == 10 / N_ITEMS
+
+
+@pytest.mark.parametrize("negatives", [1, 5, 37, 38, 500])
+def test_targets_are_ranked_among_exactly_as_many_negatives(negatives: int) -> None:
+    """A target that is last has all of them before it; one that is in the middle has their better half."""
+    score, wanted = at_place(39)
+    last = rank(score, wanted, wanted.seen, seed=0, negatives=negatives).values
+    assert last["mrr"] == pytest.approx(1 / (1 + min(negatives, 38)))
+    score, wanted = at_place(20, members=500)
+    middle = rank(score, wanted, wanted.seen, seed=0, negatives=5)
+    by_place = middle.values["mrr"]
+    half = sum(math.comb(5, n) / 2**5 / (1 + n) for n in range(6))
+    assert by_place == pytest.approx(half, abs=0.05)
+    assert (rank(score, wanted, wanted.seen, seed=0, negatives=5).ndcg == middle.ndcg).all()
+    assert (rank(score, wanted, wanted.seen, seed=1, negatives=5).ndcg != middle.ndcg).any()
+
+
+def test_equal_scores_are_decided_by_the_seed() -> None:
+    _, wanted = at_place(1)
+
+    def same(users: np.ndarray, seen: Histories) -> torch.Tensor:
+        return torch.zeros(len(users), N_ITEMS)
+
+    found = {rank(same, wanted, wanted.seen, seed=seed).values["mrr"] for seed in range(8)}
+    assert len(found) > 3
+
+
+def test_lists_are_described_by_what_the_method_learned_from() -> None:
+    """Four members, one without a title: three had something, two of them title 0 and one title 1."""
+    train = Histories.of(np.array([0, 1, 2]), np.array([0, 0, 1]), np.arange(3), 4, 5)
+    targets = Histories.of(np.arange(2), np.array([2, 2]), np.arange(2), 2, 5)
+    scores = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0])
+    genres = torch.tensor([[1, 0], [1, 0], [0, 1], [0, 1], [0, 1]]).bool()
+    ranking = Ranking(np.array([0, 2]), train.take(np.array([0, 2])), targets)
+    values = rank(lambda users, seen: scores.expand(2, -1), ranking, train, seed=0, genres=genres).values
+    # Lists: 1, 2, 3, 4 and 0, 2, 3, 4. What was seen is in no list, though it would fill it up.
+    assert values["coverage@10"] == 1.0
+    assert values["diversity@10"] == 0.5
+    assert values["popularity@10"] == pytest.approx((1 / 3 + 2 / 3) / 8)
+    bits = [math.log2(3)] * 7 + [math.log2(3 / 2)]  # a title that nobody had counts as had by one
+    assert values["novelty@10"] == pytest.approx(np.mean(bits))
+    assert rank(lambda users, seen: scores.expand(2, -1), ranking, train, seed=0).values["diversity@10"] is None
+
+
+def test_the_interval_is_that_of_the_members() -> None:
+    score, wanted = at_place(3, members=40)
+
+    def mixed(users: np.ndarray, seen: Histories) -> torch.Tensor:
+        """Right for every fourth member."""
+        scores = score(users, seen).clone()
+        scores[torch.from_numpy(users % 4 == 0), TARGET] = 9.0
+        return scores
+
+    found = rank(mixed, wanted, wanted.seen, seed=3, batch_size=7)
+    assert found.values["±"] == metrics.half_width(found.ndcg, 3)
+    # Members twice, in any order: as many members as before, and so the same interval.
+    twice = np.random.default_rng(0).permutation(np.repeat(np.arange(40), 2))
+    again = Ranking(twice, wanted.seen.take(twice), wanted.targets.take(twice))
+    np.testing.assert_allclose(rank(mixed, again, wanted.seen, seed=3).ndcg, found.ndcg)
+
+
+def test_a_methods_own_scores_stay_as_they_are() -> None:
+    score, wanted = at_place(2, members=1)
+    own = score(np.arange(1), wanted.seen).clone()
+    before = own.clone()
+    rank(lambda users, seen: own, wanted, wanted.seen, seed=0, negatives=3)
+    assert own.equal(before)

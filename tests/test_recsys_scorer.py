@@ -1,6 +1,7 @@
 """From a run to recommendations: exact, nothing seen, strangers served, bounded batches, one sentence for mistakes."""
 
 import time
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,11 @@ from data.dataset import Dataset, Source, open_dataset, write_dataset
 from data.errors import UserError
 from recsys import scorer
 from recsys.__main__ import main
-from recsys.interactions import Histories
+from recsys.history import HistoryModule
+from recsys.interactions import Histories, Vocabulary, histories_of, positive_events
+from recsys.module import RankingModule
 from recsys.scorer import Recommender, load_current, score
-from recsys.variety import diversified, jaccard
+from recsys.variety import jaccard
 from recsys.windows import latest_events
 
 CONFIG = {"HistoryNet": "recsys/configs/quick.yaml", "NeuMF": "recsys/configs/neumf-quick.yaml"}
@@ -190,16 +193,6 @@ def test_variety_trades_likeness_for_difference(served: Dataset) -> None:
         recommender.recommend(members, k=6, variety=1.5)
 
 
-def test_marginal_relevance_is_the_formula() -> None:
-    logits = torch.tensor([[2.0, 1.0, 0.0, -torch.inf]])
-    similarity = torch.zeros(1, 4, 4)
-    similarity[0, 0, 1] = similarity[0, 1, 0] = 1.0
-    assert diversified(logits, similarity, 3, 0.0).tolist() == [[0, 1, 2]]
-    # At 0.5 the second title loses 0.5 * 3 for its likeness to the first: more than the 0.5 * 1.22 it is ahead.
-    assert diversified(logits, similarity, 3, 0.5).tolist() == [[0, 2, 1]]
-    assert diversified(logits, similarity, 4, 0.5)[0, 3] == 3
-
-
 @only_history
 def test_every_title_listed_has_a_reason_that_the_member_wanted(served: Dataset) -> None:
     recommender = load_current("small")
@@ -341,3 +334,185 @@ def test_titles_that_nobody_has_watched_are_ranked_by_what_they_are(marquee_home
     assert np.mean(by_title) > 0.55
     popularity = pd.Series(recommender.popularity, index=recommender.vocabulary.item_ids)
     assert (popularity[list(cold)] == 0).all()  # and so it has the same for everybody
+
+
+# -- what surrounds the model, by modules whose logits are known ------------------------------------------------------
+
+
+def around(users: torch.Tensor, n_items: int) -> torch.Tensor:
+    """Member u's best title is u, then u + 1, and so on, around the catalogue."""
+    return -0.1 * ((torch.arange(n_items) - users[:, None]) % n_items)
+
+
+class Fixed(RankingModule):
+    """A model that is asked for nothing but its logits."""
+
+    def score(self, users: torch.Tensor, seen: Histories) -> torch.Tensor:
+        return around(users, self.n_items)
+
+
+class Near(HistoryModule):
+    """The same logits; neighbours in the catalogue are alike, and titles far away the opposite."""
+
+    def __init__(self, n_items: int) -> None:
+        RankingModule.__init__(self, n_items)
+
+    def score(self, users: torch.Tensor, seen: Histories) -> torch.Tensor:
+        return around(users, self.n_items)
+
+    def similarity(self, titles: torch.Tensor) -> torch.Tensor:
+        return 1 - (torch.arange(self.n_items) - titles[:, None]).abs() / 10
+
+
+def recommender_of(dataset: Dataset, kind: type[RankingModule] = Fixed) -> Recommender:
+    events = positive_events(dataset, 42)
+    vocabulary = Vocabulary.of(dataset, events)
+    popularity = histories_of(vocabulary, events).popularity
+    module = kind(len(vocabulary.item_ids))
+    return Recommender(module, vocabulary, popularity, home.runs(dataset.name, "recommender") / "untrained")
+
+
+@pytest.fixture
+def bare(small_dataset) -> Dataset:
+    """A dataset with a title of which nothing is known, and a thumb down."""
+    dataset = small_dataset(reviews=0)
+    tables = {name: dataset.read(name) for name in ("interactions", "items", "users")}
+    last = {"user_id": ["u2"], "item_id": ["i38"], "kind": ["thumb_down"],
+            "timestamp": tables["interactions"]["timestamp"].max()}  # fmt: skip
+    tables["interactions"] = pd.concat([tables["interactions"], pd.DataFrame(last)], ignore_index=True)
+    unknown = pd.DataFrame({"item_id": ["unknown"], "title": ["Unknown"]})
+    tables["items"] = pd.concat([tables["items"], unknown], ignore_index=True)
+    return write_dataset("small", tables, sources=dataset.sources, replace=True)
+
+
+def test_a_list_is_the_best_of_exactly_what_is_admitted(bare: Dataset) -> None:
+    recommender = recommender_of(bare)
+    ids, items = recommender.vocabulary.item_ids, bare.items().set_index("item_id")
+    seen = bare.interactions().groupby("user_id")["item_id"].agg(set)
+    has = {item: set() if genres is None else set(genres) for item, genres in items["genres"].items()}
+    lengths = set()
+    for genres, years, exclude, hide_seen in product(
+        [(), ("Horror",), ("Horror", "Drama"), ("no genre",)],
+        [None, (1990, 1995), (1995, 1995), (1995, 1990)],
+        [set(), {"i3", "i15", "no title"}],
+        [True, False],
+    ):
+        asked = {"genres": genres, "years": years, "exclude": exclude, "hide_seen": hide_seen}
+        users = ["u5", "u1", "u2"]
+        table = recommender.recommend(users, k=9, batch_size=2, **asked)
+        for user in users:
+            first = recommender.members.get_loc(user)
+            order = [ids[(first + step) % len(ids)] for step in range(len(ids))]
+            expected = [
+                item
+                for item in order
+                if item not in exclude
+                and (not genres or has[item] & set(genres))
+                and (years is None or years[0] <= items.at[item, "year"] <= years[1])
+                and not (hide_seen and item in seen[user])
+            ][:9]
+            mine = table[table["user_id"] == user]
+            assert mine["item_id"].tolist() == expected, asked
+            assert mine["rank"].tolist() == list(range(1, len(expected) + 1))
+            logits = -0.1 * np.array([order.index(item) for item in expected])
+            np.testing.assert_allclose(mine["score"], 1 / (1 + np.exp(-logits)), rtol=1e-5)
+            lengths.add(len(expected))
+    assert {0, 1, 9} <= lengths  # lists that are empty, short and full
+
+
+def test_a_batch_never_holds_more_scores_than_are_allowed(bare: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = recommender_of(bare)
+    positions = recommender.positions(["u1", "u2", "u3", "u4", "u5"])
+    monkeypatch.setattr(scorer, "_BLOCK", 2 * len(recommender.vocabulary.item_ids))
+    assert [n for _, n in recommender.batches(positions, 3, scorer.Chosen())] == [2, 2, 1]
+    monkeypatch.setattr(scorer, "_BLOCK", 1)
+    assert [n for _, n in recommender.batches(positions, 3, scorer.Chosen(), batch_size=4)] == [1] * 5
+
+
+def test_variety_lists_each_title_once_down_to_the_last(bare: Dataset) -> None:
+    recommender = recommender_of(bare)
+    plain = recommender.recommend(["u1", "u2"], k=100)
+    for variety in (0.4, 1.0):
+        varied = recommender.recommend(["u1", "u2"], k=100, variety=variety)
+        keys = ["user_id", "item_id"]
+        pd.testing.assert_frame_equal(
+            varied.sort_values(keys, ignore_index=True)[[*keys, "score"]],
+            plain.sort_values(keys, ignore_index=True)[[*keys, "score"]],
+        )
+        assert varied["item_id"].tolist() != plain["item_id"].tolist()
+    short, best = (recommender.recommend(["u1"], k=k, variety=v)["item_id"] for k, v in ((4, 1.0), (20, 0.0)))
+    assert set(short) <= set(best)  # varied among five times as many as are listed
+    assert not set(short) <= set(best[:4])
+    with pytest.raises(UserError, match=r"variety of -0\.5 is impossible"):
+        recommender.recommend(["u1"], variety=-0.5)
+
+
+def history_of(recommender: Recommender, member: str, part: str = "histories") -> Histories:
+    return getattr(recommender, part).take(recommender.positions([member]))
+
+
+def titles_of(recommender: Recommender, member: str, part: str = "histories") -> list[str]:
+    return recommender.vocabulary.item_ids[history_of(recommender, member, part).items].tolist()
+
+
+def test_each_kind_goes_where_it_belongs(bare: Dataset) -> None:
+    recommender = recommender_of(bare)
+    before = {part: titles_of(recommender, "u5", part) for part in ("histories", "hidden", "disliked")}
+    new = [i for i in recommender.vocabulary.item_ids if i not in before["hidden"]][:4]
+    kinds = ["watch", "thumb_down", "click", "thumb_up"]
+    recommender.update("u5", pd.DataFrame({"item_id": new, "kind": kinds}, index=[3, 3, 1, 0]))
+    assert titles_of(recommender, "u5") == [*before["histories"], new[0], new[3]]
+    assert titles_of(recommender, "u5", "hidden") == [*before["hidden"], new[0], new[1], new[3]]
+    assert before["disliked"] == []
+    assert titles_of(recommender, "u5", "disliked") == [new[1]]
+    assert len(recommender.members) == 60
+    assert titles_of(recommender, "u2", "disliked") == ["i38"]
+
+
+def test_a_title_counts_once_and_unknown_ones_not_at_all(bare: Dataset) -> None:
+    recommender = recommender_of(bare)
+    recommender.update("guest", pd.DataFrame({"item_id": ["i7", "none", "i3", "i7", "i0"], "rating": [1, 2, 3, 4, 5]}))
+    assert titles_of(recommender, "guest") == ["i7", "i3", "i0"]
+    assert history_of(recommender, "guest").ratings.tolist() == [1.0, 3.0, 5.0]
+    recommender.update("guest", pd.DataFrame({"item_id": ["i0", "i4", "i7"]}))
+    recommender.update("other", pd.DataFrame({"item_id": ["i4", "i9"]}))
+    assert titles_of(recommender, "guest") == titles_of(recommender, "guest", "hidden") == ["i7", "i3", "i0", "i4"]
+    assert titles_of(recommender, "other") == ["i4", "i9"]
+    assert recommender.members[-2:].tolist() == ["guest", "other"]
+    assert np.isnan(history_of(recommender, "other").ratings).all()
+
+
+def test_new_events_stand_in_the_order_of_their_times(bare: Dataset) -> None:
+    recommender = recommender_of(bare)
+    latest = bare.interactions()["timestamp"].max()
+    hours = [latest + pd.Timedelta(hours=h) for h in (3, 1, 2)]
+    events = pd.DataFrame({"item_id": ["i3", "i1", "i2"], "timestamp": pd.Series(hours).dt.as_unit("s")})
+    recommender.update("guest", events.assign(rating=[3.0, 1.0, 2.0]))
+    assert titles_of(recommender, "guest") == ["i1", "i2", "i3"]
+    found = history_of(recommender, "guest")
+    assert found.ratings.tolist() == [1.0, 2.0, 3.0]
+    moments = pd.to_datetime(found.times, unit="us", utc=True)
+    assert moments.tolist() == sorted(hours)
+    # Without a time: as if they had come now, after everything that is known.
+    recommender.update("other", pd.DataFrame({"item_id": ["i5", "i4"]}))
+    assert titles_of(recommender, "other") == ["i5", "i4"]
+    waited = (pd.to_datetime(history_of(recommender, "other").times, unit="us", utc=True) - max(hours)).total_seconds()
+    assert waited.tolist() == [1.0, 2.0]
+
+
+def test_a_thumb_down_takes_its_likeness_from_that_members_logits(bare: Dataset) -> None:
+    """logit - 2 · the largest likeness with a title disliked, where that is positive; others keep their own."""
+    recommender = recommender_of(bare, Near)
+    n = len(recommender.vocabulary.item_ids)
+    recommender.update("u7", pd.DataFrame({"item_id": recommender.vocabulary.item_ids[[4, 9]], "kind": "thumb_down"}))
+    disliked = {"u5": [], "u7": [4, 9], "u2": recommender.vocabulary.item_ids.get_indexer(["i38"]).tolist()}
+    table = recommender.recommend(list(disliked), k=n, hide_seen=False)
+    for user, thumbs in disliked.items():
+        logits = -0.1 * ((np.arange(n) - recommender.members.get_loc(user)) % n)
+        for i in range(n):
+            logits[i] -= 2 * max([0.0, *(1 - abs(i - thumb) / 10 for thumb in thumbs)])
+        p = np.exp(logits) / np.exp(logits).sum()
+        order = np.argsort(-logits, kind="stable")
+        mine = table[table["user_id"] == user].set_index("item_id")["score"]
+        np.testing.assert_allclose(mine[recommender.vocabulary.item_ids[order]], (p / (p + 8 / n))[order], rtol=1e-4)
+        assert (mine.diff().dropna() <= 1e-9).all()

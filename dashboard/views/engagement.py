@@ -170,7 +170,7 @@ def _bands(scored: pd.DataFrame, bands: pd.Series) -> None:
     st.html(
         "".join(
             moods.bar(
-                f"{moods.risk_words(str(band))} ({100 * row['mean']:.0f} %)",
+                f"{moods.risk_words(str(band))} ({100 * row['mean']:.0f}\u00a0%)",
                 row["size"] / len(scored),
                 f"{int(row['size']):,} · {100 * row['size'] / len(scored):.0f} %",
                 colours[moods.risk_kind(str(band))],

@@ -25,15 +25,19 @@ QUESTIONS = {
     "engagement": "How much will be watched in the next weeks?",
     "retention": "Who is about to leave?",
 }
-# Smaller is better for these; every other metric is a gain.
-LOSSES = ("loss", "mae", "rmse", "mase", "smape", "wql", "brier", "ece", "error", "perplexity", "popularity_bias")
+# Smaller is better for the first; the second describe without being good or bad; of all others more is better.
+LOSSES = ("loss", "mae", "rmse", "mase", "smape", "wql", "brier", "ece", "error", "perplexity")
+TRAITS = ("coverage", "novelty", "diversity", "popularity")
+HALF_WIDTH = "±"  # of the interval beside the headline: a figure of the table, nothing to compare methods by
 
 
-def lower_is_better(metric: str, headline: dict[str, Any]) -> bool:
-    """Whether a smaller value of `metric` is better: the report says so of its headline, names of losses of others."""
+def better(metric: str, headline: dict[str, Any]) -> str:
+    """ "lower", "higher" or "": the report says so of its headline, the names of losses and traits of the others."""
     if metric == headline.get("metric"):
-        return not headline.get("higher_is_better", True)
-    return any(loss in metric.lower() for loss in LOSSES)
+        return "higher" if headline.get("higher_is_better", True) else "lower"
+    if any(trait in metric.lower() for trait in TRAITS):
+        return ""
+    return "lower" if any(loss in metric.lower() for loss in LOSSES) else "higher"
 
 
 def render() -> None:
@@ -111,26 +115,29 @@ def _metrics(report: dict[str, Any], model: str) -> None:
         start = splits.index(headline["split"]) if headline.get("split") in splits else 0
         split = st.selectbox("Split", splits, index=start, key=f"split-{model}", width=160)
         names = metric_names(metrics[split])
-        first = names.index(headline["metric"]) if headline.get("metric") in names else 0
+        choices = [name for name in names if name != HALF_WIDTH]
+        first = choices.index(headline["metric"]) if headline.get("metric") in choices else 0
         metric = st.selectbox(
-            "Metric", names, index=first, format_func=metric_label, key=f"metric-{model}-{split}", width=220
+            "Metric", choices, index=first, format_func=metric_label, key=f"metric-{model}-{split}", width=220
         )
     if metric is None:
         page.notice("none", "This split holds no figures.")
         return
-    lower = lower_is_better(metric, headline)
     ours = headline.get("ours", "")
     chart = charts.dot_plot(
         metrics[split],
         ours,
         metric,
-        better="lower" if lower else "higher",
+        better=better(metric, headline),
         split=split,
         dark=page.dark(),
         parts=headline.get("parts", ()),
     )
     charts.show(
-        chart, page.dark(), f"{metric_label(metric)} of each method on the {split} split", 90 + 40 * len(metrics[split])
+        chart,
+        page.dark(),
+        f"{metric_label(metric)} of each method on the {split} split",
+        120 + 44 * sum(row.get(metric) is not None for row in metrics[split].values()),
     )
     with st.expander("All figures"):
         table = pd.DataFrame(metrics[split]).T.reindex(columns=names)
