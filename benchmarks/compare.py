@@ -198,7 +198,7 @@ def _progress(name: str, contest: Contest, tried: list[Tried]) -> None:
     one = tried[-1]
     asked = f"{name}, trial {len(tried)} of {contest.trials} ({told(one.settings)})"
     found = f"NDCG@10 {one.ndcg:.4f} on validation at epoch {one.epochs}, {one.seconds:.0f} s"
-    print(f"{asked}: {found}.", flush=True)
+    print(f"{asked}: {found}{', out of time' if one.out_of_time else ''}.", flush=True)
 
 
 def _choice(name: str, tried: list[Tried]) -> str:
