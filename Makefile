@@ -5,9 +5,10 @@ PORT ?= 8501
 DATASET ?= demo
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := benchmarks/.venv
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint clean browser
+.PHONY: install demo test lint clean browser benchmark-peers-env
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -44,6 +45,16 @@ browser:
 			echo "Installing chromium ..."; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
 		else echo "No chromium found: the browser test will fail until you install it (e.g. sudo apt-get install chromium)."; fi
 
+# What HistoryNet is measured against wants other releases than we do, so it has an environment of its own.
+benchmark-peers-env: $(PEERS)/.installed
+
+$(PEERS)/.installed: benchmarks/peers.txt
+	@echo "Installing into $(PEERS) (1.5 GB) ..."
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/peers.txt
+	@touch $@
+	@echo "Installed: $(BIN)/python -m benchmarks peers"
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,6 +5,7 @@ tables/<dataset>/                   Parquet tables and dataset.json
 runs/<dataset>/<model>/<run id>/    one training: checkpoints, config, report.json, curves
 runs/<dataset>/<model>/current      a file that names the run in use
 evaluations/<dataset>/<model>/      results of `evaluate`, by protocol
+benchmarks/<dataset>/               what `python -m benchmarks` has finished so far
 scores/<dataset>/                   what score.py writes
 jobs/                               state, log, cancel flag and lock of each background job
 """
@@ -51,6 +52,10 @@ def runs(dataset: str, model: str) -> Path:
 
 def evaluations(dataset: str, model: str) -> Path:
     return home() / "evaluations" / check_name(dataset) / check_name(model)
+
+
+def benchmarks(dataset: str) -> Path:
+    return home() / "benchmarks" / check_name(dataset)
 
 
 def scores(dataset: str) -> Path:

@@ -10,7 +10,7 @@ means nothing.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -37,6 +37,7 @@ NEGATIVES = 99
 CONFIGS = Path(__file__).parent / "configs"
 OURS = (CONFIGS / "quick.yaml", CONFIGS / "neumf-quick.yaml")
 FIRST_PICKS = (3, 5, 10)
+FIRST_SEED = 42
 LINKS = (("n_users", "n_users"), ("n_items", "n_items"))
 BEST = dict.fromkeys(("hr@10", "ndcg@10", "mrr", "recall@20"), "max")
 
@@ -50,6 +51,16 @@ class Method(NamedTuple):
     score: Score
     validation: Ranked
     fit: Cost
+
+
+class Run(NamedTuple):
+    """What one seed gave."""
+
+    tables: dict[str, dict[str, Values]]  # split to method to metric to value
+    members: dict[str, dict[str, np.ndarray]]  # split to method to each member's NDCG@10
+    notes: list[str]
+    split: dict[str, Any]
+    ours: str  # the method that the others are compared with
 
 
 class Judge:
@@ -249,34 +260,39 @@ def evaluate(args: list[str]) -> None:
         "recommender",
         argv,
         {"protocol": known.protocol, "seeds": known.seeds},
-        lambda: _over_seeds(models, dataset, known.protocol, known.seeds),
+        lambda: over_seeds(lambda seed: _train_and_measure(models, dataset, known.protocol, seed), known.seeds),
         known.again,
     )
     evaluation.show(result, BEST)
 
 
-def _over_seeds(models: list[list[str]], dataset: Dataset, protocol: str, seeds: int) -> dict[str, Any]:
-    """Means over the seeds; intervals over members of each member's mean over the seeds."""
-    runs = [_train_and_measure(models, dataset, protocol, 42 + number) for number in range(seeds)]
-    first_tables, _, notes, split, ours = runs[0]
+def over_seeds(run_of: Callable[[int], Run], seeds: int) -> dict[str, Any]:
+    """Means over the seeds 42, 43, ...; intervals over members of each member's mean over the seeds."""
+    runs = [run_of(FIRST_SEED + number) for number in range(seeds)]
+    first = runs[0]
     tables = {
         name: {
-            method: {column: _mean([run[0][name][method].get(column) for run in runs]) for column in row}
+            method: {column: _mean([run.tables[name][method].get(column) for run in runs]) for column in row}
             for method, row in table.items()
         }
-        for name, table in first_tables.items()
+        for name, table in first.tables.items()
     }
     members = {
-        part: {m: np.mean([run[1][part][m] for run in runs], axis=0) for m in runs[0][1][part]} for part in SPLITS
+        part: {m: np.mean([run.members[part][m] for run in runs], axis=0) for m in first.members[part]}
+        for part in SPLITS
     }
     for part in SPLITS:
         for method, values in members[part].items():
-            tables[part][method]["±"] = metrics.half_width(values, 42)
-    paired, sentence = comparison(ours, members["test"], 42)
+            tables[part][method]["±"] = metrics.half_width(values, FIRST_SEED)
+    paired, sentence = comparison(first.ours, members["test"], FIRST_SEED)
+    notes = first.notes
     if seeds > 1:
-        notes = [f"Means over {seeds} seeds (42 to {41 + seeds}): of training, of ties in time and of settings chosen.",
-                 *notes]  # fmt: skip
-    return {"metrics": tables, "paired_ndcg@10": paired, "split": split, "notes": [sentence, *notes]}
+        last = FIRST_SEED + seeds - 1
+        notes = [
+            f"Means over {seeds} seeds ({FIRST_SEED} to {last}): of training, of ties in time and of settings chosen.",
+            *notes,
+        ]
+    return {"metrics": tables, "paired_ndcg@10": paired, "split": first.split, "notes": [sentence, *notes]}
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -284,32 +300,46 @@ def _mean(values: list[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _train_and_measure(
-    models: list[list[str]], dataset: Dataset, protocol: str, seed: int
-) -> tuple[dict[str, dict[str, Values]], dict[str, dict[str, np.ndarray]], list[str], dict[str, Any], str]:
+class Trained(NamedTuple):
+    """A module at its best epoch on validation, ready to predict."""
+
+    module: RankingModule
+    data: RecommenderData
+    epochs: int
+    cost: Cost
+
+
+def trained(argv: list[str], dataset: Dataset, protocol: str, seed: int) -> Trained:
+    """Train what `argv`, arguments of `fit`, describe on the training split of a protocol.
+
+    Raises:
+        UserError: a flag or the configuration is at fault.
+    """
     split = "leave-one-out" if protocol == SAMPLED else protocol
-    where = ["--data.dataset", dataset.name, "--data.protocol", split, "--seed_everything", str(seed)]
-    where += ["--data.seed", str(seed)]
-    modules: dict[str, RankingModule] = {}
-    costs: dict[str, Cost] = {}
-    notes = []
-    judge = None
-    for argv in models:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            cli = evaluation.configured("recsys", [*argv, *where], LINKS, folder)
-            if not isinstance(cli.model, RankingModule):
-                raise UserError(f"'{type(cli.model).__name__}' is no recommender: use a configuration of recsys.")
-            kind = type(cli.model)
-            if judge is None:
-                judge = Judge(cli.datamodule, NEGATIVES if protocol == SAMPLED else 0)
-            with Cost() as cost:
-                epochs = evaluation.train(cli, folder)
-            module = kind.load_from_checkpoint(folder / "best.ckpt", map_location="cpu", weights_only=True)
-            modules[NAMES[kind]], costs[NAMES[kind]] = module.eval(), cost
-            notes.append(f"{NAMES[kind]}: epoch {epochs}, the best on validation.")
-    assert judge is not None
+    where = ["--data.dataset", dataset.name, "--data.protocol", split]
+    seeds = ["--seed_everything", str(seed), "--data.seed", str(seed)]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cli = evaluation.configured("recsys", [*argv, *where, *seeds], LINKS, folder)
+        if not isinstance(cli.model, RankingModule):
+            raise UserError(f"'{type(cli.model).__name__}' is no recommender: use a configuration of recsys.")
+        with Cost() as cost:
+            epochs = evaluation.train(cli, folder)
+        module = type(cli.model).load_from_checkpoint(folder / "best.ckpt", map_location="cpu", weights_only=True)
+    return Trained(module.eval(), cli.datamodule, epochs, cost)
+
+
+def _train_and_measure(models: list[list[str]], dataset: Dataset, protocol: str, seed: int) -> Run:
+    found = {NAMES[type(one.module)]: one for one in (trained(argv, dataset, protocol, seed) for argv in models)}
+    notes = [f"{name}: epoch {one.epochs}, the best on validation." for name, one in found.items()]
+    ours = next(iter(found))
+    judge = Judge(found[ours].data, NEGATIVES if protocol == SAMPLED else 0)
     if protocol == "held-out-users":
         notes.append("NeuMF is absent: it knows a member by an embedding, and members who are held out have none.")
-    tables, members, more = measured(modules, judge, thorough=True, costs=costs)
-    return tables, members, [*notes, *more], split_of(judge), next(iter(modules))
+    tables, members, more = measured(
+        {name: one.module for name, one in found.items()},
+        judge,
+        thorough=True,
+        costs={name: one.cost for name, one in found.items()},
+    )
+    return Run(tables, members, [*notes, *more], split_of(judge), ours)

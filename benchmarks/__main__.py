@@ -1,0 +1,34 @@
+"""`python -m benchmarks peers`: HistoryNet beside other people's recommenders; see docs/benchmarks.md."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from benchmarks.compare import peers
+from data import command
+from data.errors import UserError
+from data.quiet import quiet_lightning
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"peers": peers}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one benchmark and return the exit code; callable in-process from a test."""
+    given = list(sys.argv[1:] if args is None else args)
+    return command.run(lambda: _run(given))
+
+
+def _run(args: list[str]) -> None:
+    if args and args[0] in ("-h", "--help"):
+        print(f"usage: python -m benchmarks {{{','.join(COMMANDS)}}} ...")
+        return
+    if not args or args[0] not in COMMANDS:
+        named = f"'{args[0]}' is unknown" if args else "A benchmark is missing"
+        raise UserError(f"{named}: 'python -m benchmarks NAME' takes one of {', '.join(COMMANDS)}.")
+    quiet_lightning()
+    COMMANDS[args[0]](args[1:])
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that peers end with us
+    sys.exit(main())
