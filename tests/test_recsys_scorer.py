@@ -447,21 +447,21 @@ def test_variety_lists_each_title_once_down_to_the_last(bare: Dataset) -> None:
         recommender.recommend(["u1"], variety=-0.5)
 
 
-def history_of(recommender: Recommender, member: str, part: str = "histories") -> Histories:
-    return getattr(recommender, part).take(recommender.positions([member]))
+def history_of(recommender: Recommender, member: str, part: str = "wanted") -> Histories:
+    return getattr(recommender.feedback, part).take(recommender.positions([member]))
 
 
-def titles_of(recommender: Recommender, member: str, part: str = "histories") -> list[str]:
+def titles_of(recommender: Recommender, member: str, part: str = "wanted") -> list[str]:
     return recommender.vocabulary.item_ids[history_of(recommender, member, part).items].tolist()
 
 
 def test_each_kind_goes_where_it_belongs(bare: Dataset) -> None:
     recommender = recommender_of(bare)
-    before = {part: titles_of(recommender, "u5", part) for part in ("histories", "hidden", "disliked")}
+    before = {part: titles_of(recommender, "u5", part) for part in ("wanted", "hidden", "disliked")}
     new = [i for i in recommender.vocabulary.item_ids if i not in before["hidden"]][:4]
     kinds = ["watch", "thumb_down", "click", "thumb_up"]
     recommender.update("u5", pd.DataFrame({"item_id": new, "kind": kinds}, index=[3, 3, 1, 0]))
-    assert titles_of(recommender, "u5") == [*before["histories"], new[0], new[3]]
+    assert titles_of(recommender, "u5") == [*before["wanted"], new[0], new[3]]
     assert titles_of(recommender, "u5", "hidden") == [*before["hidden"], new[0], new[1], new[3]]
     assert before["disliked"] == []
     assert titles_of(recommender, "u5", "disliked") == [new[1]]
