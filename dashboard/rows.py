@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from dashboard.words import count
 from data.schema import GENRES, ITEM_ID, KIND, RATING, TIMESTAMP, TITLE, USER_ID, YEAR
+from data.words import count
 
 # Kinds that mean: the member knows this title.
 SEEN_KINDS = ("rating", "watch", "thumb_up", "thumb_down")

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboard import charts, learning, moods, series, uploads, words
+from dashboard import charts, learning, moods, series, uploads
 from dashboard.rows import viewing
+from data import words
 from data.dataset import Dataset
 from forecasting.series import load_panel
 
