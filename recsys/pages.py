@@ -11,15 +11,16 @@ Known titles. Each row says what it does with titles that the member knows: `hid
 member, `allow` both, `again` only known ones.
 
 Order. Top picks, because you watched, trending, new for you, one row for each of three favourite genres, hidden gems,
-watch again. A title stands in the first row that may have it, except that hidden gems choose right after the top
-picks; a row left with fewer than four titles goes. Without recommendations a row of what is popular leads.
+watch again. A title stands in the first row that may have it, except that hidden gems and new titles, which are few,
+choose right after the top picks; a row left with fewer than four titles goes. Without recommendations a row of what is
+popular leads.
 
 Reviews. A title whose reviews have soured (recsys/signals.py) sinks: of the cards that a row shows it stands behind
 all that have not, and its note says why. It is never the billboard while another pick could be. In `again` rows, where
 the member's own judgement counts, it keeps its place.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 KnownTitles = Literal["hide", "allow", "again"]
 ROW_LENGTH = 20
 SHORTEST_ROW = 4
+LEADING = ("picks", "trending", "popular")  # rows that the billboard is taken from
+CHOOSE_FIRST = {"picks": 0, "gems": 1, "new": 2}  # their titles are few; other rows choose in the order of the page
 
 
 @dataclass(frozen=True)
@@ -66,32 +69,50 @@ class Row:
     length: int = ROW_LENGTH
     known_titles: KnownTitles = "hide"
 
-    def admitted(self, known: pd.Index) -> "Row":
-        """The row with the cards that its rule for known titles admits."""
-        if self.known_titles == "allow":
-            return self
-        return replace(self, cards=self.cards[self.cards["item_id"].isin(known) == (self.known_titles == "again")])
-
 
 class Page(NamedTuple):
     billboard: pd.DataFrame  # cards: the one on top of the page, or none
     rows: list[Row]
 
 
-def without_repeats(rows: Sequence[Row], taken: Iterable[str] = ()) -> list[Row]:
-    """Cut each row to its length in cards that no row above it has; rows left with fewer than four cards go."""
-    used, kept = set(taken), []
+@dataclass(frozen=True)
+class Shelves:
+    """What may still be put on a page: which titles of the catalogue are known, which taken. Shapes: (titles,)."""
+
+    titles: pd.Index
+    known: np.ndarray
+    taken: np.ndarray
+
+    def admitted(self, row: Row) -> pd.DataFrame:
+        """The cards of a row that its rule for known titles admits and that are not taken, each once."""
+        at = self.titles.get_indexer(pd.Index(row.cards["item_id"]))
+        may = (at >= 0) & ~self.taken[at]
+        if row.known_titles != "allow":
+            may &= self.known[at] == (row.known_titles == "again")
+        _, first = np.unique(at[may], return_index=True)
+        return row.cards.iloc[np.flatnonzero(may)[np.sort(first)]]
+
+    def take(self, frame: pd.DataFrame) -> None:
+        """Let no later row have these cards."""
+        self.taken[self.titles.get_indexer(pd.Index(frame["item_id"]))] = True
+
+
+def filled(rows: Sequence[Row], shelves: Shelves) -> list[Row]:
+    """Cut each row to its length in cards that are still there, in this order; rows left with fewer than four go."""
+    kept = []
     for row in rows:
-        fresh = row.cards[~row.cards["item_id"].isin(used)].drop_duplicates("item_id").head(row.length)
-        if len(fresh) >= SHORTEST_ROW:
-            used.update(fresh["item_id"])
-            kept.append(replace(row, cards=fresh.reset_index(drop=True)))
+        cut = shelves.admitted(row).head(row.length)
+        if len(cut) >= SHORTEST_ROW:
+            shelves.take(cut)
+            kept.append(replace(row, cards=cut.reset_index(drop=True)))
     return kept
 
 
 def sunk(frame: pd.DataFrame, sour: pd.Index) -> pd.DataFrame:
     """The cards with the titles of `sour` behind the others, and the reason as their note; else in their order."""
     is_sour = frame["item_id"].isin(sour)
+    if not is_sour.any():
+        return frame
     note = frame["note"].mask(is_sour, SOUR_NOTE)
     return frame.assign(note=note).iloc[np.argsort(is_sour, kind="stable")].reset_index(drop=True)
 
@@ -117,29 +138,36 @@ def home_rows(
         forecasts: see `title_forecasts` (recsys/signals.py).
         sentiment: see `title_sentiment` (recsys/signals.py).
     """
-    unseen = int((~catalogue.index.isin(mine.known)).sum())
+    shelves = Shelves(catalogue.index, catalogue.index.isin(mine.known), np.zeros(len(catalogue), dtype=bool))
+    unseen = int((~shelves.known).sum())
     picks = scored(recommendations, unseen, mine.known, probabilities=probabilities)
-    picks = picks[picks["item_id"].isin(catalogue.index)].reset_index(drop=True)
     sour = pd.Index([]) if sentiment is None else soured(sentiment)
-    scored_list = picks.set_index("item_id")
 
-    def ready(row: Row) -> Row:
-        """The row with titles of the catalogue that it admits, with the match and reason of the scored list."""
-        frame = row.admitted(mine.known).cards
-        frame = frame[frame["item_id"].isin(catalogue.index)]
-        listed = scored_list.reindex(frame["item_id"])
-        reason = frame["reason_item_id"].where(frame["reason_item_id"].notna(), listed["reason_item_id"].to_numpy())
-        reason = reason.astype(object).where(reason.notna(), None)
-        return replace(row, cards=frame.assign(match=listed["match"].to_numpy(), reason_item_id=reason))
-
-    rows = [ready(row) for row in _candidates(mine, seen, catalogue, picks, similar, forecasts)]
-    leading = [row.cards for key in ("picks", "trending", "popular") for row in rows if row.key == key]
-    billboard = sunk(first_of_each(leading), sour).head(1)
-    rows = _in_page_order(rows, billboard["item_id"])
+    rows = _candidates(mine, seen, catalogue, picks, similar, forecasts)
+    leading = [shelves.admitted(row) for key in LEADING for row in rows if row.key == key]
+    billboard = sunk(next((frame for frame in leading if len(frame)), cards([])), sour).head(1)
+    shelves.take(billboard)
+    place = {row.key: position for position, row in enumerate(rows)}
+    rows = filled(sorted(rows, key=lambda row: (CHOOSE_FIRST.get(row.key, len(rows)), place[row.key])), shelves)
+    rows.sort(key=lambda row: place[row.key])
+    billboard, *shown_cards = _with_match([billboard, *(row.cards for row in rows)], picks)
     return Page(
         billboard,
-        [row if row.known_titles == "again" else replace(row, cards=sunk(row.cards, sour)) for row in rows],
+        [
+            replace(row, cards=frame if row.known_titles == "again" else sunk(frame, sour))
+            for row, frame in zip(rows, shown_cards, strict=True)
+        ],
     )
+
+
+def _with_match(frames: Sequence[pd.DataFrame], picks: pd.DataFrame) -> list[pd.DataFrame]:
+    """The cards with the match of the scored list, and its reason where they have none of their own."""
+    every = pd.concat(frames)
+    listed = picks.set_index("item_id").reindex(every["item_id"])
+    reason = every["reason_item_id"].where(every["reason_item_id"].notna(), listed["reason_item_id"].to_numpy())
+    every = every.assign(match=listed["match"].to_numpy(), reason_item_id=reason.where(reason.notna(), None))
+    ends = np.cumsum([len(frame) for frame in frames])
+    return [every.iloc[end - len(frame) : end].reset_index(drop=True) for end, frame in zip(ends, frames, strict=True)]
 
 
 def _candidates(
@@ -151,7 +179,8 @@ def _candidates(
     forecasts: pd.DataFrame | None,
 ) -> list[Row]:
     """Every row with all that it might show, in the order of the page."""
-    genres, everything = genre_lines(catalogue), popular(seen)
+    genres, everyones = genre_lines(catalogue), popular(seen)
+    best = first_of_each([picks, everyones])
     # A third of a short scored list: the genres and the hidden gems need some of it too.
     rows = [Row("picks", "Top picks for you", picks, length=min(ROW_LENGTH, max(8, len(picks) // 3)))]
     favourite = latest_favourite(mine)
@@ -164,24 +193,12 @@ def _candidates(
     rows.append(Row("trending", "Trending now", trending(seen, forecasts), usual if forecasts is None else by_forecast))
     rows.append(Row("new", "New for you", by_score(new_titles(seen, catalogue), picks)))
     rows += [
-        Row(
-            f"genre-{genre}",
-            f"{genre} for you",
-            first_of_each([of_genre(picks, genre, genres), of_genre(everything, genre, genres)]),
-        )
+        Row(f"genre-{genre}", f"{genre} for you", of_genre(best, genre, genres))
         for genre in favourite_genres(seen, mine, genres)
     ]
     rows.append(Row("gems", "Hidden gems", hidden_gems(picks, seen)))
     rows.append(Row("again", "Watch again", watch_again(mine), known_titles="again"))
-    return rows if len(picks) else [Row("popular", "Popular with everyone", everything), *rows]
-
-
-def _in_page_order(rows: Sequence[Row], taken: Iterable[str]) -> list[Row]:
-    """Remove repeats, then put the rows back in their order. Hidden gems, at the foot, live from the scored list
-    alone: they choose right after the first row, before the genres take the rest."""
-    place = {row.key: position for position, row in enumerate(rows)}
-    chosen = sorted(rows, key=lambda row: (row.key != "picks", row.key != "gems", place[row.key]))
-    return sorted(without_repeats(chosen, taken), key=lambda row: place[row.key])
+    return rows if len(picks) else [Row("popular", "Popular with everyone", everyones), *rows]
 
 
 def home_page(

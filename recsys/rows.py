@@ -24,24 +24,20 @@ GEMS_AMONG = 100  # hidden gems are looked for among so many of the best
 
 
 def cards(
-    item_ids: Iterable[str], match: Sequence[float] | np.ndarray | None = None, note: Sequence[str] | str = ""
+    item_ids: Sequence[str] | np.ndarray | pd.Index | pd.Series,
+    match: Sequence[float] | np.ndarray | float = np.nan,
+    note: Sequence[str] | np.ndarray | str = "",
 ) -> pd.DataFrame:
-    ids = list(item_ids)
-    return pd.DataFrame(
-        {
-            "item_id": pd.Series(ids, dtype=object),
-            "match": np.full(len(ids), np.nan) if match is None else np.asarray(match, dtype=float),
-            "note": [note] * len(ids) if isinstance(note, str) else list(note),
-            "reason_item_id": pd.Series([None] * len(ids), dtype=object),
-        }
-    )
+    """Cards in the order of `item_ids`; a match or note that is given once holds for all."""
+    ids = np.asarray(item_ids, dtype=object)
+    columns = {"match": np.full(len(ids), match, float), "note": np.full(len(ids), note, object)}
+    return pd.DataFrame({"item_id": ids, **columns, "reason_item_id": np.full(len(ids), None, object)})
 
 
-def worded(numbers: pd.Series | np.ndarray, say: Callable[[float], str]) -> list[str]:
-    """`say` of each number; equal ones are put into words once."""
+def worded(numbers: pd.Series | np.ndarray, say: Callable[[float], str]) -> np.ndarray:
+    """`say` of each number; equal ones are put into words once. Shape: (numbers,)."""
     distinct, which = np.unique(np.asarray(numbers), return_inverse=True)
-    words = np.array([say(number) for number in distinct], dtype=object)
-    return list(words[which]) if len(words) else []
+    return np.array([say(number) for number in distinct], dtype=object)[which]
 
 
 def are_probabilities(recommendations: pd.DataFrame) -> bool:
@@ -82,12 +78,12 @@ def trending(seen: Viewing, forecasts: pd.DataFrame | None = None) -> pd.DataFra
     """
     if not seen.has_times:
         return cards([])
-    titles = seen.titles
-    surprise = (titles["recent"] - titles["expected"]) / np.sqrt(titles["expected"] + 1)
-    chosen = titles[(titles["recent"] >= 3) & (surprise > 0)]
-    order = surprise[chosen.index].sort_values(ascending=False, kind="stable").index
-    recent = titles.loc[order, "recent"]
-    watched = cards(order, note=worded(recent, lambda n: f"{count(n, seen.noun)} in the last {RECENT_DAYS} days"))
+    recent, expected = seen.titles["recent"].to_numpy(), seen.titles["expected"].to_numpy()
+    surprise = (recent - expected) / np.sqrt(expected + 1)
+    order = np.argsort(-surprise, kind="stable")
+    order = order[(recent[order] >= 3) & (surprise[order] > 0)]
+    note = worded(recent[order], lambda n: f"{count(n, seen.noun)} in the last {RECENT_DAYS} days")
+    watched = cards(seen.item_ids[order], note=note)
     if forecasts is None:
         return watched
     others = watched[~watched["item_id"].isin(forecasts["item_id"])]
@@ -113,7 +109,7 @@ def new_titles(seen: Viewing, catalogue: pd.DataFrame) -> pd.DataFrame:
     new = _first_seen_lately(seen, catalogue) if seen.has_times else _of_the_last_years(catalogue)
     new["members"] = seen.titles["members"].reindex(new.index, fill_value=0)
     new = new.sort_values(["members", "when"], ascending=False, kind="stable")
-    return cards(new.index, note=list(new["note"]))
+    return cards(new.index, note=new["note"].to_numpy())
 
 
 def _first_seen_lately(seen: Viewing, catalogue: pd.DataFrame) -> pd.DataFrame:
@@ -170,7 +166,7 @@ def watch_again(mine: History) -> pd.DataFrame:
         note = worded(frame["rating"], lambda value: f"You rated it {value:g}")
     else:
         frame = frame.sort_values("time", kind="stable")
-        note = [""] * len(frame)
+        note = np.full(len(frame), "")
     return cards(frame.index, note=note)
 
 
@@ -222,13 +218,18 @@ def favourite_genres(seen: Viewing, mine: History, genres: pd.Series, how_many: 
     rating = mine.rating
     mean = np.nanmean(rating) if not np.isnan(rating).all() else 0
     liked = mine.item_ids[np.isnan(rating) | (rating >= mean)].value_counts()
-    events = seen.titles["events"]
-    each = pd.DataFrame({"all": events, "own": liked}).reindex(genres.index).fillna(0)
-    totals = each.groupby(genres.to_numpy()).sum()
-    totals = totals[totals["own"] >= 3]
-    share = totals / [max(events.sum(), 1), max(liked.sum(), 1)]
-    lift = (share["own"] - share["all"]) / np.sqrt(share["all"].clip(lower=1e-9))
-    return [str(name) for name in lift.sort_values(ascending=False, kind="stable").index[:how_many]]
+    code, names = pd.factorize(genres, sort=True)
+
+    def events_of_each(events: pd.Series) -> np.ndarray:
+        """Events of the titles of each genre, by events of each title (index item_id). Shape: (genres,)."""
+        of_line = np.append(events.to_numpy(), 0)[events.index.get_indexer(genres.index)]  # -1 finds the 0
+        return np.bincount(code, weights=of_line, minlength=len(names))
+
+    own, everyones = events_of_each(liked), events_of_each(seen.titles["events"])
+    share, usual = own / max(liked.sum(), 1), everyones / max(len(seen.item), 1)
+    lift = np.where(own >= 3, (share - usual) / np.sqrt(np.maximum(usual, 1e-9)), -np.inf)
+    best = np.argsort(-lift, kind="stable")[:how_many]
+    return [str(name) for name in names[best[lift[best] > -np.inf]]]
 
 
 def of_genre(picks: pd.DataFrame, genre: str, genres: pd.Series) -> pd.DataFrame:

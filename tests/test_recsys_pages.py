@@ -1,6 +1,7 @@
 """Rows of the home page: counted by hand on a few events, and as properties on generated histories."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -323,20 +324,25 @@ def test_hidden_gems_are_the_less_known_half_in_order_of_match() -> None:
     assert rows.hidden_gems(rows.cards([]), seen).empty
 
 
+def shelves(known: tuple[str, ...] = (), taken: tuple[str, ...] = ()) -> pages.Shelves:
+    titles = pd.Index([str(i) for i in range(12)])
+    return pages.Shelves(titles, titles.isin(known), titles.isin(taken))
+
+
 def test_rows_use_a_title_once_and_short_rows_go() -> None:
-    a = pages.Row("a", "A", rows.cards(["1", "2", "3", "4", "5"]), length=4)
+    a = pages.Row("a", "A", rows.cards(["1", "2", "no title", "3", "4", "5"]), length=4)
     b = pages.Row("b", "B", rows.cards(["3", "4", "6", "7", "8", "8", "9"]))
     c = pages.Row("c", "C", rows.cards(["10", "11"]))
-    kept = pages.without_repeats([a, b, c], taken=["2"])
+    kept = pages.filled([a, b, c], shelves(taken=("2",)))
     assert [row.key for row in kept] == ["a", "b"]
     assert kept[0].cards["item_id"].tolist() == ["1", "3", "4", "5"]
     assert kept[1].cards["item_id"].tolist() == ["6", "7", "8", "9"]
 
 
 def test_each_rule_for_known_titles() -> None:
-    row, known = pages.Row("a", "A", rows.cards(["1", "2", "3"])), pd.Index(["2", "9"])
+    row = pages.Row("a", "A", rows.cards(["1", "2", "3"]))
     found = {
-        rule: pages.Row("a", "A", row.cards, known_titles=rule).admitted(known).cards["item_id"].tolist()
+        rule: shelves(known=("2", "9")).admitted(replace(row, known_titles=rule))["item_id"].tolist()
         for rule in ("hide", "allow", "again")
     }
     assert found == {"hide": ["1", "3"], "allow": ["1", "2", "3"], "again": ["2"]}
@@ -364,11 +370,11 @@ def test_no_title_twice_and_known_ones_as_the_row_says(
         some = rng.permutation(items.index)[:15]
         extra["forecasts"] = pd.DataFrame({"item_id": some, "days": 28, "expected": rng.random(15) * 40, "recent": 9})
         extra["sentiment"] = turned(rng.permutation(items.index)[:15], items.index)
-    top, shelves = pages.home_rows(mine, seen, items, listed, alike, **extra)
-    shown = [*top["item_id"], *(title for row in shelves for title in row.cards["item_id"])]
+    top, found = pages.home_rows(mine, seen, items, listed, alike, **extra)
+    shown = [*top["item_id"], *(title for row in found for title in row.cards["item_id"])]
     assert len(shown) == len(set(shown))
     assert not set(top["item_id"]) & set(mine.known)
-    for row in shelves:
+    for row in found:
         known = row.cards["item_id"].isin(mine.known)
         assert {"hide": not known.any(), "again": known.all(), "allow": True}[row.known_titles], row.key
         assert (row.known_titles == "again") == (row.key == "again")
@@ -411,25 +417,25 @@ def test_home_of_a_member_with_many_picks_has_its_rows_in_order() -> None:
     seen, items = generated(n_items=300)
     mine = seen.history("u1")
     fresh = items.index[~items.index.isin(mine.known)]
-    top, shelves = pages.home_rows(mine, seen, items, picks(*fresh[:100], user="u1"))
+    top, found = pages.home_rows(mine, seen, items, picks(*fresh[:100], user="u1"))
     assert top["item_id"].tolist() == [fresh[0]]
-    keys = [row.key for row in shelves]
+    keys = [row.key for row in found]
     fixed = [key for key in keys if not key.startswith("genre-")]
     assert fixed == [key for key in ("picks", "like", "trending", "new", "gems", "again") if key in keys]
     assert {"picks", "like", "new", "gems", "again"} <= set(keys)
     assert any(key.startswith("genre-") for key in keys)
-    assert shelves[0].cards["match"].is_monotonic_decreasing
+    assert found[0].cards["match"].is_monotonic_decreasing
     favourite = rows.latest_favourite(mine)
-    like = next(row for row in shelves if row.key == "like")
+    like = next(row for row in found if row.key == "like")
     assert like.title == f"Because you watched {items.at[favourite, 'shown_title']}"
     assert set(like.cards["reason_item_id"]) == {favourite}
 
 
 def test_before_the_first_scoring_the_popular_row_leads() -> None:
     seen, items = generated()
-    _, shelves = pages.home_rows(seen.history("u1"), seen, items, picks(user="u1"))
-    assert shelves[0].title == "Popular with everyone"
-    assert shelves[0].cards["match"].isna().all()
+    _, found = pages.home_rows(seen.history("u1"), seen, items, picks(user="u1"))
+    assert found[0].title == "Popular with everyone"
+    assert found[0].cards["match"].isna().all()
 
 
 def test_datasets_without_a_catalogue_or_times_can_be_read(marquee_home: Path) -> None:
