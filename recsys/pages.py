@@ -86,11 +86,12 @@ class Shelves:
     def admitted(self, row: Row) -> pd.DataFrame:
         """The cards of a row that its rule for known titles admits and that are not taken, each once."""
         at = self.titles.get_indexer(pd.Index(row.cards["item_id"]))
-        may = (at >= 0) & ~self.taken[at]
+        places = np.flatnonzero(at >= 0)
+        places = places[~self.taken[at[places]]]
         if row.known_titles != "allow":
-            may &= self.known[at] == (row.known_titles == "again")
-        _, first = np.unique(at[may], return_index=True)
-        return row.cards.iloc[np.flatnonzero(may)[np.sort(first)]]
+            places = places[self.known[at[places]] == (row.known_titles == "again")]
+        _, first = np.unique(at[places], return_index=True)
+        return row.cards.iloc[places[np.sort(first)]]
 
     def take(self, frame: pd.DataFrame) -> None:
         """Let no later row have these cards."""
@@ -141,6 +142,7 @@ def home_rows(
     shelves = Shelves(catalogue.index, catalogue.index.isin(mine.known), np.zeros(len(catalogue), dtype=bool))
     unseen = int((~shelves.known).sum())
     picks = scored(recommendations, unseen, mine.known, probabilities=probabilities)
+    picks = picks[picks["item_id"].isin(catalogue.index)]
     sour = pd.Index([]) if sentiment is None else soured(sentiment)
 
     rows = _candidates(mine, seen, catalogue, picks, similar, forecasts)
@@ -189,7 +191,7 @@ def _candidates(
         because = cards(like["item_id"]).assign(reason_item_id=favourite)
         rows.append(Row("like", f"Because you watched {shown(catalogue, favourite)}", because))
     usual = f"against each title's usual {RECENT_DAYS} days"
-    by_forecast = f"by what is expected, then by the last {RECENT_DAYS} days"
+    by_forecast = f"by forecast, then by the last {RECENT_DAYS} days"
     rows.append(Row("trending", "Trending now", trending(seen, forecasts), usual if forecasts is None else by_forecast))
     rows.append(Row("new", "New for you", by_score(new_titles(seen, catalogue), picks)))
     rows += [

@@ -88,9 +88,17 @@ def trending(seen: Viewing, forecasts: pd.DataFrame | None = None) -> pd.DataFra
         return watched
     others = watched[~watched["item_id"].isin(forecasts["item_id"])]
     rise = rising(forecasts)
-    ahead = f"in the next {count(forecasts['days'].max(), 'day')}" if len(rise) else ""
-    note = worded(rise["rise"], lambda r: f"Expected to {'start' if r == np.inf else f'rise by {r:,.0f} %'} {ahead}")
-    return first_of_each([cards(rise["item_id"], note=note), others])
+    return first_of_each([cards(rise["item_id"], note=_rise_notes(rise)), others])
+
+
+def _rise_notes(rise: pd.DataFrame) -> np.ndarray:
+    days = count(rise["days"].max(), "day") if len(rise) else ""
+
+    def note(percent: float) -> str:
+        how = "start" if percent == np.inf else f"rise by {percent:,.0f}\u00a0%"
+        return f"Expected to {how} in the next {days}"
+
+    return worded(rise["rise"], note)
 
 
 def popular(seen: Viewing) -> pd.DataFrame:

@@ -139,7 +139,7 @@ def test_with_forecasts_trending_means_rising() -> None:
     trend = rows.trending(unusual(), ahead)
     assert trend["item_id"].tolist() == ["more", "much"]
     assert trend["note"].tolist() == [
-        "Expected to rise by 233 % in the next 28 days", "Expected to rise by 67 % in the next 28 days",
+        "Expected to rise by 233\u00a0% in the next 28 days", "Expected to rise by 67\u00a0% in the next 28 days",
     ]  # fmt: skip
     # Without a forecast the count decides, behind what will rise.
     trend = rows.trending(unusual(), ahead[ahead["item_id"] != "sudden"])
@@ -433,7 +433,8 @@ def test_home_of_a_member_with_many_picks_has_its_rows_in_order() -> None:
 
 def test_before_the_first_scoring_the_popular_row_leads() -> None:
     seen, items = generated()
-    _, found = pages.home_rows(seen.history("u1"), seen, items, picks(user="u1"))
+    assert pages.home_rows(seen.history("u1"), seen, items.head(0), picks("i0", user="u1")).rows == []
+    _, found = pages.home_rows(seen.history("u1"), seen, items, picks("not in the catalogue", user="u1"))
     assert found[0].title == "Popular with everyone"
     assert found[0].cards["match"].isna().all()
 
