@@ -6,8 +6,8 @@ import numpy as np
 import streamlit as st
 
 from dashboard import page, store
-from dashboard.rows import Viewing
 from data.dataset import Dataset
+from recsys.viewing import Viewing
 
 # So many are sent to the browser; any other member is reached by typing the id.
 LISTED = 2000

@@ -12,10 +12,10 @@ from typing import Any
 import streamlit as st
 
 from dashboard import store
-from dashboard.words import count, duration, when
 from data import home
 from data.dataset import Dataset, list_datasets
 from data.errors import UserError
+from data.words import count, duration, when
 
 __all__ = ["count", "duration", "when"]  # the words that pages use, from one door
 

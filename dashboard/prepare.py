@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from dashboard.road import ROOT, Step, plan
-from dashboard.words import duration
 from data import command, home
 from data.errors import UserError
+from data.words import duration
 
 TICK_SECONDS = 5.0
 # Python's warnings: a file and line, then the line of code.

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dashboard.rows import Viewing, shown
 from data.schema import DATE, VALUE
+from recsys.viewing import Viewing, shown
 
 if TYPE_CHECKING:
     from forecasting.series import Panel

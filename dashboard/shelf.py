@@ -9,11 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import streamlit as st
 
 from dashboard.posters import colours, poster, year_text
-from dashboard.rows import Row, match_percent, shown, title_of
+from recsys.pages import Row
+from recsys.viewing import shown, title_of
 
 _FOLDER = Path(__file__).parent / "components"
 
@@ -31,6 +33,11 @@ def _shelf() -> Callable[..., Any]:
 @cache
 def _billboard() -> Callable[..., Any]:
     return _component("billboard")
+
+
+def match_percent(match: float | None) -> int | None:
+    """The badge's number: whole per cent, rounded down, between 1 and 99: a match is never certain."""
+    return None if match is None or match != match else int(np.clip(np.floor(match * 100), 1, 99))
 
 
 def reason_text(reason_item_id: str | None, catalogue: pd.DataFrame) -> str:
@@ -88,7 +95,7 @@ def billboard(card: pd.Series, catalogue: pd.DataFrame, key: str) -> str | None:
         key=key,
         data={
             "id": title.item_id,
-            "eyebrow": "Your top pick" if percent else "Trending now",
+            "eyebrow": "Your top pick" if percent else "Popular now",
             "title": title.shown,
             "facts": "  ·  ".join(part for part in facts if part),
             "reason": f"{reason}." if reason else "",

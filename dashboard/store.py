@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import rows
 from dashboard.road import serving_run
 from data import home, runs
 from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import GENRES, ITEM_ID, KIND, LABEL, RATING, REVIEW_ID, SCORES, TEXT, TIMESTAMP, TITLE, USER_ID, YEAR
+from data.schema import ITEM_ID, LABEL, REVIEW_ID, SCORES, TEXT, USER_ID
+from recsys import rows, signals
+from recsys.viewing import Viewing, read_catalogue, read_viewing
 
 if TYPE_CHECKING:
     from forecasting.series import Panel
@@ -71,7 +72,7 @@ def _read_scores(path: str, table: str, age: tuple[int, int]) -> pd.DataFrame:
 
 
 def scores_are_probabilities(name: str) -> bool:
-    """Whether the recommendations of a dataset carry probabilities (see dashboard/rows.py)."""
+    """Whether the recommendations of a dataset carry probabilities (see recsys/rows.py)."""
     path = home.scores(name) / "recommendations.parquet"
     age = _age(path)
     return age is not None and _are_probabilities(str(path), age)
@@ -100,15 +101,7 @@ def table(data: Dataset, name: str) -> pd.DataFrame | None:
 
 @st.cache_resource(max_entries=8, show_spinner=False)
 def _catalogue(folder: str, fingerprint: str) -> pd.DataFrame:
-    data = open_dataset(Path(folder).name)
-    if not data.has("items"):
-        return pd.DataFrame(columns=["shown_title", TITLE, YEAR, GENRES], index=pd.Index([], name=ITEM_ID))
-    from data.titles import display_title
-
-    items = data.items()
-    frame = items.set_index(items[ITEM_ID].astype(object))[[TITLE, YEAR, GENRES]]
-    frame[GENRES] = [[] if names is None else [str(g) for g in names] for names in frame[GENRES]]
-    return frame.assign(shown_title=[display_title(title) for title in frame[TITLE]])
+    return read_catalogue(open_dataset(Path(folder).name))
 
 
 def catalogue(data: Dataset) -> pd.DataFrame:
@@ -117,13 +110,11 @@ def catalogue(data: Dataset) -> pd.DataFrame:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _viewing(folder: str, fingerprint: str) -> rows.Viewing:
-    data = open_dataset(Path(folder).name)
-    frame = data.interactions([USER_ID, ITEM_ID, TIMESTAMP, RATING, KIND])
-    return rows.viewing(frame, data.as_of if data.as_of is not None else frame[TIMESTAMP].max())
+def _viewing(folder: str, fingerprint: str) -> Viewing:
+    return read_viewing(open_dataset(Path(folder).name))
 
 
-def viewing(data: Dataset) -> rows.Viewing | None:
+def viewing(data: Dataset) -> Viewing | None:
     """Who saw what; None when the dataset has no interactions."""
     return _viewing(str(data.folder), data.fingerprint) if data.has("interactions") else None
 
@@ -201,6 +192,32 @@ def reviews(data: Dataset) -> pd.DataFrame | None:
     if not data.has("reviews"):
         return None
     return _reviews(str(data.folder), data.fingerprint, scored_at(data.name, "review_scores"))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _title_forecasts(folder: str, fingerprint: str, age: float | None) -> pd.DataFrame | None:
+    data = open_dataset(Path(folder).name)
+    forecast, seen = scores(data.name, "engagement_forecast"), viewing(data)
+    return None if forecast is None or seen is None else signals.title_forecasts(forecast, seen)
+
+
+def title_forecasts(data: Dataset) -> pd.DataFrame | None:
+    """What is expected of each title (see recsys/signals.py); None without forecasts."""
+    return _title_forecasts(str(data.folder), data.fingerprint, scored_at(data.name, "engagement_forecast"))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _title_sentiment(folder: str, fingerprint: str, age: float | None) -> pd.DataFrame | None:
+    data = open_dataset(Path(folder).name)
+    known, written = scores(data.name, "review_scores"), table(data, "reviews")
+    if known is None or written is None or data.as_of is None:
+        return None
+    return signals.title_sentiment(known, written, data.as_of)
+
+
+def title_sentiment(data: Dataset) -> pd.DataFrame | None:
+    """How the reviews of each title have turned (see recsys/signals.py); None without scored reviews."""
+    return _title_sentiment(str(data.folder), data.fingerprint, scored_at(data.name, "review_scores"))
 
 
 # Live models ---------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def test_packages_are_found_from_a_folder_that_holds_a_plain_data(package: str, 
 
 
 def test_the_first_paint_does_not_wait_for_torch() -> None:
-    modules = "dashboard.prepare, dashboard.rows, dashboard.posters, data.dataset, data.runs, data.jobs"
+    modules = "dashboard.prepare, recsys.pages, dashboard.posters, data.dataset, data.runs, data.jobs"
     code = f"import sys, {modules}; print(sorted({{'torch', 'transformers', 'pandera'}} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert result.stdout.strip() == "[]", result.stderr

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from data import home
 from data.atomic import write_text
 from data.dataset import Dataset, Source, write_dataset
+from recsys import pages
 
 APP = Path(__file__).resolve().parents[1] / "dashboard" / "streamlit_app.py"
 PAGES = ("home", "title", "reviews", "engagement", "models", "datasets")
@@ -141,6 +142,28 @@ def test_home_shows_the_member_and_no_raw_ids(full: Dataset) -> None:
     search = next(box for box in app.selectbox if box.label == "Search titles")
     assert "The Title 0" in search.options
     assert not any(option in ("i0", "i1") for option in search.options)
+
+
+def test_home_passes_on_forecasts_and_sentiment_where_there_are_any(
+    full: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict] = []
+
+    def home_rows(*args: object, **options: object) -> pages.Page:
+        told.append(options)
+        return built(*args, **options)
+
+    built = pages.home_rows
+    monkeypatch.setattr(pages, "home_rows", home_rows)
+    check_calm(opened("home", member="u3"))
+    assert told[-1]["forecasts"].set_index("item_id").loc["i0", "expected"] == pytest.approx(280)
+    linked = full.reviews().head(100)["item_id"].dropna()
+    assert told[-1]["sentiment"].set_index("item_id")["reviews"].sum() == len(linked)
+    for name in ("engagement_forecast", "review_scores"):
+        (home.scores(full.name) / f"{name}.parquet").unlink()
+    check_calm(opened("home", member="u3"))
+    assert told[-1]["forecasts"] is None
+    assert told[-1]["sentiment"] is None
 
 
 def test_choosing_a_member_changes_the_address(full: Dataset) -> None:

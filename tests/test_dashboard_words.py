@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboard import charts, learning, moods, series, uploads, words
-from dashboard.rows import viewing
+from dashboard import charts, learning, moods, series, shelf, uploads
+from data import words
 from data.dataset import Dataset
 from forecasting.series import load_panel
+from recsys.viewing import viewing
 
 
 @pytest.mark.parametrize("module", [words, moods, series, learning])
@@ -34,6 +35,11 @@ def test_examples_in_docstrings(module: object) -> None:
 )
 def test_moods_in_words_and_number(label: str | None, p: float, text: str) -> None:
     assert moods.mood_words(label, p) == text
+
+
+def test_a_badge_never_promises_certainty() -> None:
+    percents = [shelf.match_percent(match) for match in (1.0, 0.995, 0.5, 0.0, None, float("nan"))]
+    assert percents == [99, 99, 50, 1, None, None]
 
 
 def test_risk_bands_are_the_scorers_own_or_cut_in_thirds() -> None:

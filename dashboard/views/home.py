@@ -3,11 +3,15 @@
 import pandas as pd
 import streamlit as st
 
-from dashboard import members, onboarding, page, rows, shelf, store
+from dashboard import members, onboarding, page, shelf, store
 from data.dataset import Dataset, list_datasets
 from data.schema import SCORES
+from recsys import pages
+from recsys.rows import cards, latest_favourite
+from recsys.viewing import RECENT_DAYS, shown
 
 PAGE_OF_TITLE = "views/title.py"
+TABLES = ("recommendations", "engagement_forecast", "review_scores")  # what a page is made from beside the dataset
 
 
 def open_title(item_id: str | None, member: str | None) -> None:
@@ -18,19 +22,32 @@ def open_title(item_id: str | None, member: str | None) -> None:
 
 @st.cache_data(max_entries=512, show_spinner=False)
 def home_page(
-    folder: str, fingerprint: str, scores_age: float | None, run: str | None, member: str, _data: Dataset
-) -> tuple[pd.DataFrame, list[rows.Row]]:
-    """Billboard and rows of a member; `run` is the live recommender that finds similar titles, None without one."""
+    folder: str, fingerprint: str, scored_at: tuple[float | None, ...], run: str | None, member: str, _data: Dataset
+) -> pages.Page:
+    """Billboard and rows of a member.
+
+    Args:
+        scored_at: ages of the score tables `TABLES`.
+        run: the live recommender that finds similar titles, None without one.
+    """
     seen = store.viewing(_data)
     if seen is None:
-        return rows.cards([]), []
-    favourite = rows.latest_favourite(seen, member)
+        return pages.Page(cards([]), [])
+    mine = seen.history(member)
+    favourite = latest_favourite(mine)
     similar = store.similar(_data, favourite) if run and favourite else None
     scored = store.scores(_data.name, "recommendations")
     empty = pd.DataFrame(columns=SCORES["recommendations"].names)
-    mine = empty if scored is None else scored[scored["user_id"] == member]
-    probabilities = store.scores_are_probabilities(_data.name)
-    return rows.home_rows(member, seen, store.catalogue(_data), mine, similar, probabilities=probabilities)
+    return pages.home_rows(
+        mine,
+        seen,
+        store.catalogue(_data),
+        empty if scored is None else scored[scored["user_id"] == member],
+        similar,
+        probabilities=store.scores_are_probabilities(_data.name),
+        forecasts=store.title_forecasts(_data),
+        sentiment=store.title_sentiment(_data),
+    )
 
 
 def search(data: Dataset, member: str | None) -> None:
@@ -40,7 +57,7 @@ def search(data: Dataset, member: str | None) -> None:
         "Search titles",
         catalogue.index,
         index=None,
-        format_func=lambda item_id: rows.shown(catalogue, item_id),
+        format_func=lambda item_id: shown(catalogue, item_id),
         placeholder="Search titles",
         key=f"search-{data.name}",
     )
@@ -78,7 +95,8 @@ def render() -> None:
     live = store.live(data.name, "recommender")
     run = live.run_id if live is not None and live.ready else None
     age = store.scored_at(data.name, "recommendations")
-    top, shelves = home_page(str(data.folder), data.fingerprint, age, run, member, data)
+    ages = tuple(store.scored_at(data.name, table) for table in TABLES)
+    top, shelves = home_page(str(data.folder), data.fingerprint, ages, run, member, data)
     if len(top):
         open_title(shelf.billboard(top.iloc[0], catalogue, key=f"billboard-{member}"), member)
     for row in shelves:
@@ -97,7 +115,7 @@ def render() -> None:
             else "the share of the titles this member has not seen that the recommender ranks below it"
         )
         st.caption(
-            f"The per cent on a card is {badge}. Recent means the {rows.RECENT_DAYS} days before "
+            f"The per cent on a card is {badge}. Recent means the {RECENT_DAYS} days before "
             f"{page.when(seen.as_of)}, where the data end."
         )
 

@@ -6,9 +6,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import members, page, posters, rows, series, shelf, store
+from dashboard import members, page, posters, series, shelf, store
 from dashboard.moods import MOODS, mood_kind, mood_words
 from data.dataset import Dataset
+from recsys import pages, rows
+from recsys.viewing import Viewing, shown, title_of
 
 HISTORY_DAYS = 182
 
@@ -44,18 +46,18 @@ def render() -> None:
     _more_like(data, item_id, member, catalogue, seen)
 
 
-def _head(data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFrame, seen: rows.Viewing | None) -> None:
-    title = rows.title_of(catalogue, item_id)
+def _head(data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFrame, seen: Viewing | None) -> None:
+    title = title_of(catalogue, item_id)
     year, genres = posters.year_text(title.year), ", ".join(title.genres)
     percent, reason = None, ""
     scored = store.scores(data.name, "recommendations")
     if scored is not None and seen is not None and member is not None:
         mine = scored[(scored["user_id"] == member) & (scored["item_id"] == item_id)]
         if len(mine):
-            unseen = int((~catalogue.index.isin(seen.seen(member))).sum())
+            unseen = int((~catalogue.index.isin(seen.history(member).known)).sum())
             probabilities = store.scores_are_probabilities(data.name)
             card = rows.scored(mine, unseen, probabilities=probabilities).iloc[0]
-            percent, reason = rows.match_percent(card["match"]), shelf.reason_text(card["reason_item_id"], catalogue)
+            percent, reason = shelf.match_percent(card["match"]), shelf.reason_text(card["reason_item_id"], catalogue)
     known = seen is not None and item_id in seen.titles.index
     facts: Any = seen.titles.loc[item_id] if seen is not None and known else None
     lines = []
@@ -81,7 +83,7 @@ def _head(data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFra
     )
 
 
-def _own_history(seen: rows.Viewing, member: str, item_id: str) -> str:
+def _own_history(seen: Viewing, member: str, item_id: str) -> str:
     events = seen.of(member)
     mine = seen.item[events] == seen.position(item_id)
     if not mine.any():
@@ -90,7 +92,7 @@ def _own_history(seen: rows.Viewing, member: str, item_id: str) -> str:
     return f"You rated it {rating:g} on {page.when(time)}." if rating == rating else f"You saw it on {page.when(time)}."
 
 
-def _audience(data: Dataset, item_id: str, catalogue: pd.DataFrame, seen: rows.Viewing | None) -> None:
+def _audience(data: Dataset, item_id: str, catalogue: pd.DataFrame, seen: Viewing | None) -> None:
     st.subheader("Audience")
     if seen is None or data.time_kind != "real":
         page.notice("none", "This dataset has no times, so there is no history to show.")
@@ -101,7 +103,7 @@ def _audience(data: Dataset, item_id: str, catalogue: pd.DataFrame, seen: rows.V
     forecast = store.scores(data.name, "engagement_forecast")
     ahead = pd.DataFrame() if forecast is None else forecast[forecast["series_id"] == f"title:{item_id}"]
     weekly = past.set_index("date")["value"].resample("7D", origin="end").sum()
-    name = rows.shown(catalogue, item_id)
+    name = shown(catalogue, item_id)
     if len(ahead):
         chart = charts.fan_chart(
             past, ahead, title=f"{name}: {seen.noun}s per day", unit=f"{seen.noun}s per day", dark=page.dark()
@@ -144,20 +146,12 @@ def _reviews(data: Dataset, item_id: str) -> None:
         )
 
 
-def _more_like(
-    data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFrame, seen: rows.Viewing | None
-) -> None:
+def _more_like(data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFrame, seen: Viewing | None) -> None:
     if seen is None:
         return
-    alike = store.similar(data, item_id)
-    by_model = alike is not None
-    if alike is None:
-        alike = rows.together(seen, item_id, k=rows.ROW_LENGTH)
-    alike = alike[(alike["item_id"] != item_id) & alike["item_id"].isin(catalogue.index)].head(rows.ROW_LENGTH)
-    if not len(alike):
+    row = pages.more_like(item_id, seen, catalogue, store.similar(data, item_id), store.title_sentiment(data))
+    if not len(row.cards):
         return
-    note = "as the recommender sees it" if by_model else "seen by the same members"
-    row = rows.Row("like", "More like this", rows.cards(alike["item_id"]), note)
     picked = shelf.shelf(row, catalogue, key=f"like-{item_id}")
     if picked is not None:
         st.switch_page("views/title.py", query_params=page.address(title=picked, member=member))
