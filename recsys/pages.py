@@ -251,12 +251,12 @@ def history_of(recommender: "Recommender", member: str, seen: Viewing) -> Histor
     if member not in recommender.members:
         return mine
     at, item_ids = recommender.positions([member]), recommender.vocabulary.item_ids
-    wanted = recommender.histories.take(at)
+    wanted = recommender.feedback.wanted.take(at)
     titles = item_ids[wanted.items]
     since = (wanted.times > seen.time.max(initial=0)) & ~titles.isin(mine.known)
     mine = mine.followed_by(titles[since], wanted.times[since], wanted.ratings[since].astype(float))
-    mine = mine.without(item_ids[recommender.disliked.take(at).items])
-    return mine._replace(known=mine.known.union(item_ids[recommender.hidden.take(at).items], sort=False))
+    mine = mine.without(item_ids[recommender.feedback.disliked.take(at).items])
+    return mine._replace(known=mine.known.union(item_ids[recommender.feedback.hidden.take(at).items], sort=False))
 
 
 def _ranked(recommender: "Recommender", member: str, variety: float) -> pd.DataFrame:
