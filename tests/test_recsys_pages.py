@@ -260,7 +260,9 @@ def test_a_young_service_cannot_tell_what_is_new() -> None:
 
 
 def test_without_times_the_year_tells_what_is_new_and_nothing_trends() -> None:
-    seen = viewing(events(*[("a", f"t{i}", i, 4) for i in range(8)], ("b", "t0", 1, 4)), AS_OF, has_times=False)
+    lines = [*(("a", f"t{i}", i, 4) for i in range(8)), *((member, "t0", 1, 4) for member in "bcd")]
+    assert rows.trending(viewing(events(*lines), AS_OF))["item_id"].tolist() == ["t0"]
+    seen = viewing(events(*lines), AS_OF, has_times=False)
     ids = [f"t{i}" for i in range(8)]
     titles = catalogue(*ids).assign(year=[2001, 2002, 1990, 1991, 1992, np.nan, 2000, 2002])
     found = rows.new_titles(seen, titles)
@@ -269,7 +271,7 @@ def test_without_times_the_year_tells_what_is_new_and_nothing_trends() -> None:
     assert rows.new_titles(seen, titles.assign(year=2002.0)).empty
     assert rows.trending(seen).empty
     top, _ = pages.home_rows(viewing(events(), AS_OF).history("a"), seen, titles, picks())
-    assert top["note"].tolist() == ["Seen by 2 members"]
+    assert top["note"].tolist() == ["Seen by 4 members"]
 
 
 def test_titles_of_the_same_members_are_together() -> None:
@@ -431,6 +433,24 @@ def test_home_of_a_member_with_many_picks_has_its_rows_in_order() -> None:
     assert set(like.cards["reason_item_id"]) == {favourite}
 
 
+def test_hidden_gems_and_new_titles_choose_before_the_longer_rows() -> None:
+    seen, items = generated(n_items=300)
+    mine = seen.history("u1")
+    listed = picks(*items.index[~items.index.isin(mine.known)][:60], user="u1")
+    new = rows.new_titles(seen, items)
+    rise = pd.DataFrame(
+        {"item_id": new["item_id"], "days": 28, "expected": 50.0, "recent": 1}
+    )  # trending wants them too
+    top, found = pages.home_rows(mine, seen, items, listed, forecasts=rise)
+    shown = {row.key: row.cards["item_id"].tolist() for row in found}
+    best = rows.scored(listed, 1)
+    taken = [*top["item_id"], *shown["picks"]]
+    for key, candidates in (("gems", rows.hidden_gems(best, seen)), ("new", new)):
+        free = rows.by_score(candidates[~candidates["item_id"].isin([*taken, *mine.known])], best)
+        assert shown[key] == free["item_id"].tolist()[:20]
+        taken += shown[key]
+
+
 def test_before_the_first_scoring_the_popular_row_leads() -> None:
     seen, items = generated()
     assert pages.home_rows(seen.history("u1"), seen, items.head(0), picks("i0", user="u1")).rows == []
@@ -488,8 +508,16 @@ def test_an_update_changes_the_page_at_once(config: str, small_dataset: Callable
     assert not {watched, disliked, kept} & set(fresh)
     assert watched in shown(after, "again")
     assert not {disliked, kept} & set(shown(after, "again"))
+    loved = shown(after, "again")[-1]
+    recommender.update("u3", pd.DataFrame({"item_id": [loved], "kind": ["thumb_down"]}))
+    assert loved not in shown(page(), *keys_of(page()))
     because = next(row.title for row in after.rows if row.key == "like")
     assert because == f"Because you watched {items.at[watched, 'shown_title']}"
+
+    hidden = next(row for row in after.rows if row.key == "like").cards["item_id"].iloc[0]
+    long_ago = data.interactions()["timestamp"].min()
+    recommender.update("u3", pd.DataFrame({"item_id": [hidden], "timestamp": [long_ago]}))
+    assert hidden not in shown(page(), *keys_of(page()))
 
     recommender.update("guest", pd.DataFrame({"item_id": ["i1", "i3", "i5", "i7", "i9"]}))
     guest = page("guest")
