@@ -307,11 +307,12 @@ with_peak = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reaso
 
 
 def test_cost_is_seconds_and_memory() -> None:
+    before = time.perf_counter()
     with Cost() as cost:
         held = np.ones(40 * MIB, np.uint8)
         time.sleep(0.05)
+    assert 0.05 <= cost.seconds <= time.perf_counter() - before
     assert held.sum() > 0
-    assert 0.05 <= cost.seconds < 5
     if Path("/proc/self/clear_refs").exists():
         assert cost.peak_mib == pytest.approx(40, abs=15)
 
