@@ -11,7 +11,15 @@ from data.dataset import Dataset
 from data.errors import UserError
 from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP
 from data.splits import POSITIVE_KINDS
-from recsys.interactions import HIDDEN_KINDS, Histories, Vocabulary, hidden_titles, histories_of, positive_events
+from recsys.interactions import (
+    HIDDEN_KINDS,
+    Histories,
+    Vocabulary,
+    disliked_titles,
+    hidden_titles,
+    histories_of,
+    positive_events,
+)
 
 TIES_SEED = 42
 _STEP = 1_000_000  # microseconds between events that come without a time
@@ -28,7 +36,7 @@ class Feedback(NamedTuple):
     def of(dataset: Dataset, vocabulary: Vocabulary, members: pd.Index) -> "Feedback":
         """What a dataset's tables hold of `members` and of the titles of `vocabulary`."""
         hidden = hidden_titles(dataset, vocabulary, members)
-        disliked = hidden_titles(dataset, vocabulary, members, kinds=("thumb_down",))
+        disliked = disliked_titles(dataset, vocabulary, members)
         if not dataset.has("interactions"):
             return Feedback(hidden, hidden, disliked)
         events = positive_events(dataset, TIES_SEED)
@@ -57,10 +65,10 @@ class Feedback(NamedTuple):
         unknown = kinds[~kinds.isin(schema.KINDS)]
         if len(unknown):
             raise UserError(f"Kind '{unknown.iloc[0]}' is unknown: use one of {', '.join(schema.KINDS)}.")
+        times = int(self.wanted.times.max(initial=0)) + _STEP * np.arange(1, len(items) + 1)
         if TIMESTAMP in events:
-            times = pd.to_datetime(events[TIMESTAMP], utc=True).dt.as_unit("us").astype("int64").to_numpy()
-        else:
-            times = int(self.wanted.times.max(initial=0)) + _STEP * np.arange(1, len(items) + 1)
+            given = pd.to_datetime(events[TIMESTAMP], utc=True)
+            times = np.where(given.notna(), given.dt.as_unit("us").astype("int64"), times)
         ratings = events[RATING].to_numpy(np.float32) if RATING in events else np.full(len(items), np.nan, np.float32)
         order = np.argsort(times, kind="stable")
 
@@ -68,11 +76,14 @@ class Feedback(NamedTuple):
             kept = order[(kinds.isin(chosen).to_numpy() & (items >= 0))[order]]
             kept = kept[~np.isin(items[kept], into.items[into.start[member] : into.start[member + 1]])]
             kept = kept[np.sort(np.unique(items[kept], return_index=True)[1])]  # a title counts once
-            who = np.full(len(kept), member)
-            return into.joined(Histories.of(who, items[kept], times[kept], len(into), into.n_items, ratings[kept]))
+            return into.with_events(member, items[kept], times[kept], ratings[kept])
 
+        thumbs = order[(kinds.isin(["thumb_up", "thumb_down"]).to_numpy() & (items >= 0))[order]]
+        last = pd.Series(thumbs).groupby(items[thumbs]).last().to_numpy(np.int64)  # of each title
+        up, down = (last[(kinds.iloc[last] == kind).to_numpy()] for kind in ("thumb_up", "thumb_down"))
+        disliked = self.disliked.without_titles(member, np.concatenate([items[up], items[down]]))
         return Feedback(
             folded(self.wanted, POSITIVE_KINDS),
             folded(self.hidden, HIDDEN_KINDS),
-            folded(self.disliked, ("thumb_down",)),
+            disliked.with_events(member, items[down], times[down], ratings[down]),
         )

@@ -9,7 +9,6 @@ One place for the rules that every model, baseline and protocol here shares:
 * What is hidden from a member: every positive title and every title with a thumb down.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -188,6 +187,32 @@ class Histories:
         items, times, ratings = (np.concatenate(part) for part in parts)
         return Histories.of(users, items, times, len(self), self.n_items, ratings)
 
+    def with_events(self, member: int, items: np.ndarray, times: np.ndarray, ratings: np.ndarray) -> "Histories":
+        """The same, with more events of one member, which need not be later than theirs."""
+        first, last = self.start[member], self.start[member + 1]
+        times = np.concatenate([self.times[first:last], times])
+        order = np.argsort(times, kind="stable")
+
+        def spliced(whole: np.ndarray, new: np.ndarray) -> np.ndarray:
+            return np.concatenate([whole[:first], new[order], whole[last:]]).astype(whole.dtype)
+
+        start = self.start + len(items) * (np.arange(len(self.start)) > member)
+        return Histories(
+            start,
+            spliced(self.items, np.concatenate([self.items[first:last], items])),
+            spliced(self.times, times),
+            self.n_items,
+            spliced(self.ratings, np.concatenate([self.ratings[first:last], ratings])),
+        )
+
+    def without_titles(self, member: int, items: np.ndarray) -> "Histories":
+        """The same, without these titles of one member."""
+        first, last = self.start[member], self.start[member + 1]
+        kept = np.ones(len(self.items), bool)
+        kept[first:last] = ~np.isin(self.items[first:last], items)
+        start = self.start - (last - first - kept[first:last].sum()) * (np.arange(len(self.start)) > member)
+        return Histories(start, self.items[kept], self.times[kept], self.n_items, self.ratings[kept])
+
     def matrix(self, weights: np.ndarray | None = None) -> sparse.csr_matrix:
         """Members by titles, 1 (or the event's weight) where wanted. Shape: (n_users, n_items)."""
         values = np.ones(len(self.items), np.float32) if weights is None else weights.astype(np.float32)
@@ -206,12 +231,26 @@ def histories_of(vocabulary: Vocabulary, events: pd.DataFrame) -> Histories:
     )
 
 
-def hidden_titles(
-    dataset: Dataset, vocabulary: Vocabulary, users: pd.Index, kinds: Sequence[str] = HIDDEN_KINDS
-) -> Histories:
-    """What must not be recommended to `users` again (see the module's text), by their position in `users`.
+def disliked_titles(dataset: Dataset, vocabulary: Vocabulary, users: pd.Index) -> Histories:
+    """The titles that `users` gave a thumb down, unless a thumb up came later, by their position in `users`."""
+    nothing = np.zeros(0, np.int64)
+    if not dataset.has("interactions"):
+        return Histories.of(nothing, nothing, nothing, len(users), len(vocabulary.item_ids))
+    thumbs = pq.read_table(
+        dataset.path("interactions"),
+        columns=[USER_ID, ITEM_ID, TIMESTAMP, KIND],
+        filters=[(KIND, "in", ("thumb_up", "thumb_down"))],
+    ).to_pandas()
+    last = thumbs.sort_values(TIMESTAMP, kind="stable").drop_duplicates([USER_ID, ITEM_ID], keep="last")
+    down = last[last[KIND] == "thumb_down"]
+    rows, items = users.get_indexer(pd.Index(down[USER_ID])), vocabulary.items(down[ITEM_ID])
+    times = down[TIMESTAMP].astype("int64").to_numpy()
+    known = (rows >= 0) & (items >= 0)
+    return Histories.of(rows[known], items[known], times[known], len(users), len(vocabulary.item_ids))
 
-    With other `kinds`: the titles on which they have events of these kinds.
+
+def hidden_titles(dataset: Dataset, vocabulary: Vocabulary, users: pd.Index) -> Histories:
+    """What must not be recommended to `users` again (see the module's text), by their position in `users`.
 
     Ids are compared in dictionary form, so memory grows with the number of events by a few bytes for each.
     """
@@ -221,7 +260,7 @@ def hidden_titles(
     table = pq.read_table(
         dataset.path("interactions"), columns=[USER_ID, ITEM_ID, KIND], read_dictionary=[USER_ID, ITEM_ID]
     )
-    table = table.filter(pc.is_in(table[KIND], pa.array(kinds))).unify_dictionaries()
+    table = table.filter(pc.is_in(table[KIND], pa.array(HIDDEN_KINDS))).unify_dictionaries()
     codes = []
     for name, ids in ((USER_ID, users), (ITEM_ID, vocabulary.item_ids)):
         column = table[name].combine_chunks()

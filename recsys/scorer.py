@@ -246,12 +246,12 @@ class Recommender:
         logit(i) -= DISLIKE * the largest similarity of i with such a title, where that is positive.
         """
         disliked = self.feedback.disliked.take(users)
-        rows = np.flatnonzero(disliked.lengths)
-        if not len(rows):
-            return
-        near = self._similarity(torch.from_numpy(disliked.items))  # (thumbs, n_items)
-        at = torch.from_numpy(disliked.users)
-        most = torch.zeros_like(logits).scatter_reduce(0, at[:, None].expand_as(near), near, "amax")
+        most = torch.zeros_like(logits)
+        at, titles = torch.from_numpy(disliked.users), torch.from_numpy(disliked.items)
+        size = max(1, _BLOCK // logits.shape[1])
+        for rows, some in zip(at.split(size), titles.split(size), strict=True):
+            near = self._similarity(some)  # (thumbs, n_items)
+            most.scatter_reduce_(0, rows[:, None].expand_as(near), near, "amax")
         logits -= DISLIKE * most
 
     def _table(self, users: np.ndarray, items: Tensor, scores: Tensor, listed: Tensor, why: Reasons | None) -> pa.Table:

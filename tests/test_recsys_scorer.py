@@ -18,7 +18,7 @@ from data.errors import UserError
 from recsys import scorer
 from recsys.__main__ import main
 from recsys.history import HistoryModule
-from recsys.interactions import Histories, Vocabulary, histories_of, positive_events
+from recsys.interactions import Histories, Vocabulary, disliked_titles, histories_of, positive_events
 from recsys.module import RankingModule
 from recsys.scorer import Recommender, load_current, score
 from recsys.variety import jaccard
@@ -516,3 +516,70 @@ def test_a_thumb_down_takes_its_likeness_from_that_members_logits(bare: Dataset)
         mine = table[table["user_id"] == user].set_index("item_id")["score"]
         np.testing.assert_allclose(mine[recommender.vocabulary.item_ids[order]], (p / (p + 8 / n))[order], rtol=1e-4)
         assert (mine.diff().dropna() <= 1e-9).all()
+
+
+def test_an_event_of_the_past_takes_its_place_in_the_history(bare: Dataset) -> None:
+    recommender = recommender_of(bare)
+    before, others = history_of(recommender, "u5"), history_of(recommender, "u6")
+    new = [i for i in recommender.vocabulary.item_ids if i not in titles_of(recommender, "u5", "hidden")][:3]
+    old = pd.to_datetime([before.times[1] + 1, None, before.times[-1] + 10], unit="us", utc=True)
+    recommender.update("u5", pd.DataFrame({"item_id": new, "timestamp": old, "rating": [1.0, 2.0, 3.0]}))
+    after = history_of(recommender, "u5")
+    assert (np.diff(after.times) >= 0).all()
+    known = recommender.vocabulary.item_ids[before.items].tolist()
+    assert titles_of(recommender, "u5") == [*known[:2], new[0], *known[2:], new[2], new[1]]  # no time: after all others
+    assert after.ratings[2] == 1.0
+    assert after.ratings[-1] == 2.0
+    for part, same in zip(vars(history_of(recommender, "u6")).values(), vars(others).values(), strict=False):
+        np.testing.assert_array_equal(part, same)
+
+
+def test_the_last_thumb_counts(bare: Dataset) -> None:
+    recommender = recommender_of(bare)
+    a, b = [i for i in recommender.vocabulary.item_ids if i not in titles_of(recommender, "u5", "hidden")][:2]
+
+    def thumb(*events: tuple[str, str]) -> list[str]:
+        recommender.update("u5", pd.DataFrame(events, columns=["item_id", "kind"]))
+        return titles_of(recommender, "u5", "disliked")
+
+    assert thumb((a, "thumb_down"), (b, "thumb_down")) == [a, b]
+    assert thumb((a, "thumb_up")) == [b]
+    assert thumb((a, "thumb_down"), (b, "thumb_up"), (a, "thumb_up"), (b, "thumb_down")) == [b]
+    assert thumb((b, "watch")) == [b]
+    assert {a, b} <= set(titles_of(recommender, "u5", "hidden"))
+    assert titles_of(recommender, "u2", "disliked") == ["i38"]
+
+
+def test_a_thumb_taken_back_is_read_as_such(small_dataset) -> None:
+    tables = generated_tables(n_users=5, n_items=10, reviews=0)
+    events = tables["interactions"].assign(kind="rating")
+    event = events.iloc[[0]]
+    day = pd.Timedelta(days=1)
+    thumbs = [
+        event.assign(user_id="u0", item_id=item, kind=kind, timestamp=event["timestamp"] + n * day, rating=np.nan)
+        for item, kind, n in (("i1", "thumb_up", 3), ("i1", "thumb_down", 2), ("i2", "thumb_down", 5))
+    ]
+    dataset = write_dataset(
+        "thumbs",
+        tables | {"interactions": pd.concat([events, *thumbs], ignore_index=True)},
+        sources=[Source("generated", "generated")],
+    )
+    vocabulary = Vocabulary(pd.Index(["u1", "u0"]), pd.Index([f"i{i}" for i in range(10)]))
+    found = disliked_titles(dataset, vocabulary, vocabulary.user_ids)
+    assert found.lengths.tolist() == [0, 1]
+    assert found.items.tolist() == [2]
+
+
+def test_neighbours_of_many_thumbs_are_lowered_in_parts(bare: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = recommender_of(bare, Near)
+    shown = titles_of(recommender, "u5", "hidden")
+    new = [i for i in recommender.vocabulary.item_ids if i not in shown][:5]
+    recommender.update("u5", pd.DataFrame({"item_id": new, "kind": "thumb_down"}))
+    sizes: list[int] = []
+    similarity = recommender._similarity
+    monkeypatch.setattr(recommender, "_similarity", lambda titles: (sizes.append(len(titles)), similarity(titles))[1])
+    at = recommender.positions(["u2", "u5"])
+    whole = recommender._scores(at)[0]
+    monkeypatch.setattr(scorer, "_BLOCK", 2 * whole.shape[1])
+    np.testing.assert_allclose(recommender._scores(at)[0], whole)
+    assert sizes == [6, 2, 2, 2]
