@@ -1,15 +1,16 @@
-"""`python -m benchmarks peers`: HistoryNet beside other people's recommenders; see docs/benchmarks.md."""
+"""`python -m benchmarks NAME`: peers and variety; see docs/benchmarks.md."""
 
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from benchmarks.compare import peers
+from benchmarks.variety import variety
 from data import command
 from data.errors import UserError
 from data.quiet import quiet_lightning
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"peers": peers}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"peers": peers, "variety": variety}
 
 
 def main(args: Sequence[str] | None = None) -> int:
