@@ -36,14 +36,14 @@ SCORE_TABLE = {
 SECONDS = {
     "weights": 15,
     "dataset": 20,
-    "fit-recommender": 105,
-    "fit-sentiment": 150,
-    "fit-engagement": 25,
+    "fit-recommender": 75,
+    "fit-sentiment": 135,
+    "fit-engagement": 20,
     "fit-retention": 15,
-    "score-recommender": 45,
+    "score-recommender": 10,
     "score-sentiment": 95,
-    "score-engagement": 10,
-    "score-retention": 10,
+    "score-engagement": 8,
+    "score-retention": 8,
 }
 _WORDS = {
     "recommender": "the recommender",
