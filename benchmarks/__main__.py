@@ -1,16 +1,17 @@
-"""`python -m benchmarks NAME`: peers and variety; see docs/benchmarks.md."""
+"""`python -m benchmarks NAME`: peers, variety and scale; see docs/benchmarks.md."""
 
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from benchmarks.compare import peers
+from benchmarks.scale import scale
 from benchmarks.variety import variety
 from data import command
 from data.errors import UserError
 from data.quiet import quiet_lightning
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"peers": peers, "variety": variety}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"peers": peers, "variety": variety, "scale": scale}
 
 
 def main(args: Sequence[str] | None = None) -> int:
