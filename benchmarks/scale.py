@@ -75,7 +75,7 @@ def generated(number: int, seed: int = 0) -> Dataset:
     lengths = np.maximum(3, np.round(1.4 * number * lengths / lengths.sum())).astype(np.int64)
     user = np.repeat(np.arange(members), lengths)
     place = np.arange(len(user)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    # A taste is an order of the titles of its own, asked for three times in ten; a member's changes every 30 titles or so.
+    # A taste is an order of the titles of its own, asked for three times in ten; it changes every 30 titles or so.
     taste = (rng.integers(0, _TASTES, members)[user] + place // 30) % _TASTES
     popularity = (1.0 + np.arange(titles)) ** -1.0
     rank = np.searchsorted(np.cumsum(popularity) / popularity.sum(), rng.random(len(user)))

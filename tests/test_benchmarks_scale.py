@@ -19,7 +19,7 @@ def test_generated_interactions_look_like_a_service(marquee_home) -> None:
     data = HistoryData("generated")
     data.load()
     lengths = data.everything.lengths
-    assert lengths.max() > 3 * np.median(lengths)
+    assert lengths.max() > 2 * np.median(lengths)
     gaps = np.diff(data.everything.times)[np.diff(data.everything.users) == 0] / 60e6
     assert (gaps >= 1).all()
     assert np.median(gaps) <= 2  # a visit holds many titles
