@@ -18,7 +18,7 @@ from data.dataset import Dataset, open_dataset
 from data.errors import UserError
 from recsys.cost import Cost
 from recsys.datamodule import Protocol, RecommenderData
-from recsys.evaluate import BEST, CONFIGS, Judge, Run, Trained, measured, over_seeds, split_of, trained
+from recsys.evaluate import BEST, CONFIGS, Judge, Run, Trained, check_protocol, measured, over_seeds, split_of, trained
 from recsys.ranking import Ranked, neural
 
 PROTOCOLS = ("leave-one-out", "leave-five-out", "temporal")
@@ -78,8 +78,7 @@ def peers(args: list[str]) -> None:
     chosen = list(dict.fromkeys(known.peers.split(",")))
     if unknown := [name for name in chosen if name not in PEERS]:
         raise UserError(f"--peers {unknown[0]} is unknown: choose among {', '.join(PEERS)}.")
-    if known.protocol not in PROTOCOLS:
-        raise UserError(f"--protocol {known.protocol} is unknown: choose one of {', '.join(PROTOCOLS)}.")
+    check_protocol(known.protocol, PROTOCOLS)
     if known.seeds < 1:
         raise UserError(f"--seeds {known.seeds} must be at least 1.")
     if not 1 <= known.trials <= MOST:

@@ -10,7 +10,7 @@ from data import command, evaluation
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
 from recsys import metrics
-from recsys.evaluate import Judge, split_of, trained
+from recsys.evaluate import Judge, check_protocol, split_of, trained
 from recsys.ranking import Ranking, Score, Values, neural
 from recsys.variety import CANDIDATES, diversified, jaccard
 
@@ -34,8 +34,7 @@ def variety(args: list[str]) -> None:
     parser.add_argument("--protocol", default="leave-one-out", help=f"one of {', '.join(PROTOCOLS)}")
     parser.add_argument("--again", action="store_true", help="measure even if the same was measured before")
     known, rest = parser.parse_known_args(args)
-    if known.protocol not in PROTOCOLS:
-        raise UserError(f"--protocol {known.protocol} is unknown: choose one of {', '.join(PROTOCOLS)}.")
+    check_protocol(known.protocol, PROTOCOLS)
     dataset, argv = open_dataset(known.dataset), ["--config", str(CONFIG), *rest]
     result = evaluation.kept(
         dataset,

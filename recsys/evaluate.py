@@ -10,7 +10,7 @@ means nothing.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -227,6 +227,14 @@ def split_of(judge: Judge) -> dict[str, Any]:
 # -- python -m recsys evaluate ---------------------------------------------------------------------------------------
 
 
+def check_protocol(protocol: str, protocols: Sequence[str]) -> None:
+    """Raises:
+    UserError: the protocol is not among `protocols`.
+    """
+    if protocol not in protocols:
+        raise UserError(f"--protocol {protocol} is unknown: choose one of {', '.join(protocols)}.")
+
+
 def evaluate(args: list[str]) -> None:
     """`python -m recsys evaluate`: train and measure by one protocol, print the table and keep it; `current` stays.
 
@@ -245,8 +253,7 @@ def evaluate(args: list[str]) -> None:
     parser.add_argument("--seeds", type=int, default=1, help="trainings, each with a seed of its own (default: 1)")
     parser.add_argument("--again", action="store_true", help="measure even if the same was measured before")
     known, rest = parser.parse_known_args(args)
-    if known.protocol not in protocols:
-        raise UserError(f"--protocol {known.protocol} is unknown: choose one of {', '.join(protocols)}.")
+    check_protocol(known.protocol, protocols)
     if known.seeds < 1:
         raise UserError(f"--seeds {known.seeds} must be at least 1.")
     dataset = open_dataset(known.dataset)

@@ -10,6 +10,7 @@ import torch
 from device_check import on_meta, one_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quiet_trainer import quiet_trainer
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
@@ -347,14 +348,7 @@ def test_learns_who_comes_back_and_says_it_in_probabilities(tmp_path: Path) -> N
     pl.seed_everything(0, verbose=False)
     data = RetentionData("generated", n_weeks=20, batch_size=256).use(habits())
     module = RetentionLSTM(hidden_size=12, learning_rate=0.01)
-    trainer = pl.Trainer(
-        max_epochs=5,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(5)
     trainer.fit(module, datamodule=data)
     report = measure(module.eval(), data, tmp_path)
     for split in ("validation", "test"):

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from device_check import on_meta, one_device
 from made_histories import N_ITEMS, random_histories
+from quiet_trainer import quiet_trainer
 from torch import Tensor
 
 from data import home
@@ -779,14 +780,7 @@ def test_beats_popularity_on_planted_taste_and_logs_what_is_measured(small_datas
     pl.seed_everything(0)
     data = loaded("small", batch_size=16, targets=16)
     module = HistoryModule(data.n_users, data.n_items, **SIZES)
-    trainer = pl.Trainer(
-        max_epochs=3,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(3)
     trainer.fit(module, datamodule=data)
     assert linear_of(module).without_fold is None
     logged = float(trainer.callback_metrics["val/ndcg@10"])

@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from device_check import on_meta, one_device
+from quiet_trainer import quiet_trainer
 
 from recsys.datamodule import RecommenderData
 from recsys.evaluate import measure
@@ -112,14 +113,7 @@ def test_learns_planted_taste_and_beats_popularity(small_dataset, tmp_path) -> N
     pl.seed_everything(0)
     data = RecommenderData("small", batch_size=512)
     module = NeuMFModule(data.n_users, data.n_items, learning_rate=0.01, l2=0.03, n_negatives=8)
-    trainer = pl.Trainer(
-        max_epochs=12,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(12)
     trainer.fit(module, datamodule=data)
     report = measure(module, data, tmp_path)
     for split in ("validation", "test"):
