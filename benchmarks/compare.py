@@ -17,11 +17,12 @@ from data import command, evaluation, home, report
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
 from recsys.cost import Cost
-from recsys.datamodule import Protocol, RecommenderData
+from recsys.datamodule import Protocol
 from recsys.evaluate import BEST, CONFIGS, Judge, Run, Trained, check_protocol, measured, over_seeds, split_of, trained
+from recsys.history_data import HistoryData
 from recsys.ranking import Ranked, neural
 
-PROTOCOLS = ("leave-one-out", "leave-five-out", "temporal")
+PROTOCOLS = ("leave-one-out", "leave-five-out", "temporal", "held-out-users")
 CONFIG = CONFIGS / "quick.yaml"
 NAME = "HistoryNet"
 MOST = len(OURS)
@@ -71,14 +72,17 @@ def peers(args: list[str]) -> None:
     parser.add_argument("--protocol", default="leave-one-out", help=f"one of {', '.join(PROTOCOLS)}")
     parser.add_argument("--seeds", type=int, default=1, help="repetitions, each with a seed of its own (default: 1)")
     parser.add_argument("--trials", type=int, default=4, help=f"settings tried by everybody, 1 to {MOST} (default: 4)")
-    parser.add_argument("--peers", default=",".join(PEERS), help="whom to ask (default: %(default)s)")
+    parser.add_argument("--peers", help=f"whom to ask (default: all who can: {','.join(PEERS)})")
     parser.add_argument("--max-minutes", type=float, default=30.0, help="training of a peer's trial (default: 30)")
     parser.add_argument("--again", action="store_true", help="measure even if the same was measured before")
     known, rest = parser.parse_known_args(args)
-    chosen = list(dict.fromkeys(known.peers.split(",")))
+    check_protocol(known.protocol, PROTOCOLS)
+    able = [name for name in PEERS if PEERS[name].strangers or known.protocol != "held-out-users"]
+    chosen = able if known.peers is None else list(dict.fromkeys(known.peers.split(",")))
     if unknown := [name for name in chosen if name not in PEERS]:
         raise UserError(f"--peers {unknown[0]} is unknown: choose among {', '.join(PEERS)}.")
-    check_protocol(known.protocol, PROTOCOLS)
+    if unable := [name for name in chosen if name not in able]:
+        raise UserError(f"--peers {unable[0]} ranks for the members of its training alone: leave it out here.")
     if known.seeds < 1:
         raise UserError(f"--seeds {known.seeds} must be at least 1.")
     if not 1 <= known.trials <= MOST:
@@ -146,7 +150,7 @@ def _measure(contest: Contest, seeds: int) -> dict[str, Any]:
 
 def _one_seed(contest: Contest, seed: int) -> tuple[Run, dict[str, list[Tried]]]:
     """The tables of one seed, and everybody's trials."""
-    data = RecommenderData(contest.dataset.name, contest.protocol, seed=seed)
+    data = HistoryData(contest.dataset.name, contest.protocol, seed=seed)  # as HistoryNet's: strangers are ranked for
     judge = Judge(data)
     ours, trials = _train_ours(contest, seed, judge)
     tried = {NAME: trials}

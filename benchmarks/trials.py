@@ -25,6 +25,7 @@ class Peer(NamedTuple):
     script: Path  # what it does is told in benchmarks/peers/exchange.py
     settings: list[Settings]
     note: str = ""
+    strangers: bool = True  # whether it can rank for members whom it was not trained on
 
 
 _SASREC = {"epochs": 500, "patience": 60}
@@ -32,6 +33,8 @@ _SASREC_32 = {"epochs": 500, "patience": 30, "batch_size": 32}
 _BERT = {"epochs": 800, "patience": 100}  # a masked title in seven teaches less in an epoch than every title does
 _BERT_32 = {"epochs": 800, "patience": 50, "batch_size": 32}
 _NEUMF = {"epochs": 300, "patience": 10}
+_MULTVAE = {"epochs": 500, "patience": 50}
+_MULTVAE_64 = {"epochs": 300, "patience": 30, "train_batch_size": 64}
 
 PEERS: dict[str, Peer] = {
     "sasrec": Peer(
@@ -76,6 +79,22 @@ PEERS: dict[str, Peer] = {
             _NEUMF | {"mf_embedding_size": 16, "mlp_embedding_size": 16, "mlp_hidden_size": [32, 16, 8]},
         ],
         "NeuMF (RecBole) knows a member by an embedding: it ranks the test from the training titles alone.",
+        strangers=False,
+    ),
+    "recbole-multvae": Peer(
+        "Mult-VAE (RecBole)",
+        HERE / "peers" / "recbole_multvae.py",
+        [
+            # A hidden layer of 600, 64 latent factors, dropout .5, batches of 2,048 members, next to no annealing.
+            _MULTVAE,
+            # The paper's 200 factors, and more steps: a data set of some hundred members is one of those batches.
+            _MULTVAE_64 | {"latent_dimension": 400},
+            _MULTVAE_64 | {"total_anneal_steps": 2_000},
+            _MULTVAE_64 | {"mlp_hidden_size": [200], "dropout_prob": 0.7},
+            _MULTVAE_64 | {"mlp_hidden_size": [200], "weight_decay": 1e-4},
+            _MULTVAE_64 | {"dropout_prob": 0.7, "learning_rate": 3e-4},
+        ],
+        "Mult-VAE (RecBole) looks at the titles of a history and not at their order.",
     ),
 }
 

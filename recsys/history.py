@@ -24,7 +24,7 @@ in recsys/reasons.py do. A new member is a short history and a new title its tok
 """
 
 import copy
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from recsys.mixture import Mixture
 from recsys.module import Batch, RankingModule
 from recsys.ranking import Ranking
 from recsys.transition import Settings, Transition
-from recsys.windows import History, fading_windows, latest_events
+from recsys.windows import Bags, History, fading_windows, latest_events
 
 _ASKED = 5_000  # members of the validation split that the mixture is chosen by, at most
 _ASKED_SCORES = 2**25  # of all titles for them
@@ -69,9 +69,26 @@ class FadingSums(nn.Module):
         weights = fading_windows(self.powers, events, targets)  # (rates, targets, events)
         sums = torch.einsum("rte,bed->btrd", weights, vectors)
         total = torch.einsum("rte,be->btr", weights, known.to(vectors.dtype))
+        return self.of_sums(sums[here], total[here], vectors[:, events - targets :][here])
+
+    def of_sums(self, sums: Tensor, total: Tensor, latest: Tensor) -> Tensor:
+        """Members from sums of vectors, sums of their weights and the latest vector.
+
+        Shapes: (..., rates, size), (..., rates), (..., size) to (..., size).
+        """
         sums = sums / total.clamp_min(1e-6).sqrt()[..., None]
-        latest = vectors[:, events - targets :]
-        return self.mlp(torch.cat([sums.flatten(2), latest], dim=2)[here])
+        return self.mlp(torch.cat([sums.flatten(-2), latest], dim=-1))
+
+
+class Encoded(NamedTuple):
+    """Members as the two parts see them."""
+
+    vector: Tensor  # m: (batch, size)
+    bags: Bags | None  # the rows of T that S is the sum of; None without a linear part
+
+    def block(self, first: int, last: int) -> "Encoded":
+        """Members `first` to before `last`."""
+        return Encoded(self.vector[first:last], None if self.bags is None else self.bags.block(first, last))
 
 
 class HistoryModule(RankingModule):
@@ -152,6 +169,8 @@ class HistoryModule(RankingModule):
         self.bias = nn.Parameter(torch.zeros(n_items))
         self.mixture = Mixture(n_items, neural_weight, sharpness=1.2 if linear else 0.5)
 
+        self._served: Tensor | None = None  # the titles' vectors
+
         # What takes no part has no gradient, which processes that train together would wait for.
         self.token.requires_grad_(content and neural)
         for part in (self.title, self.event, self.member, self.bias):
@@ -209,13 +228,21 @@ class HistoryModule(RankingModule):
         most = max(1, min(_ASKED, _ASKED_SCORES // self.n_items))
         at = np.random.default_rng(0).permutation(len(validation.users))[:most]
         history = latest_events(validation.seen.take(at)).to(self.device)
-        neural, estimate = self.parts(history)
+        neural, estimate = self.parts(self.encode(history))
         self.mixture.choose(neural, estimate, validation.seen.take(at), validation.targets.take(at))
 
     # -- forward ---------------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
+    def serve(self) -> None:
+        """Compute the titles' vectors once and for all: for a module that learns no more."""
+        self._served = None
+        self._served = self.eval().title_vectors()
+
     def title_vectors(self) -> Tensor:
         """e of every title, and zeros for none. Shape: (n_items + 1, size)."""
+        if self._served is not None and not self.training:
+            return self._served
         learned = self.title.weight
         if self.training and self.hparams["title_dropout"] > 0:
             shown = torch.rand(len(learned), 1, device=learned.device) >= self.hparams["title_dropout"]
@@ -228,36 +255,55 @@ class HistoryModule(RankingModule):
         ) / number.sqrt().to(learned.dtype)
         return learned + F.pad(told, (0, 0, 0, 1))
 
-    def event_vectors(self, history: History, titles: Tensor) -> Tensor:
-        """v of every event; zeros where there is none. Shape: (batch, events, size)."""
+    def said(self, history: History) -> Tensor:
+        """What u_0, u_1 and u_2 are multiplied with; zeros where there is no event. Shape: (batch, events, 3)."""
         rated = history.rating.isfinite()
         mean, spread = self.rating_scale
         rating = (history.rating.nan_to_num(0.0) - mean) / spread * rated
         said = torch.stack([rated.to(rating.dtype), rating, torch.log1p(history.gap.clamp_min(0)) / 6], dim=2)
+        return said * (history.item < self.n_items)[..., None]
+
+    def event_vectors(self, history: History, titles: Tensor) -> Tensor:
+        """v of every event; zeros where there is none. Shape: (batch, events, size)."""
         known = history.item < self.n_items
-        return (titles[history.item] + said @ self.event) * known[..., None]
+        return titles[history.item] * known[..., None] + self.said(history) @ self.event
 
     def members(self, history: History, titles: Tensor, here: Tensor | None = None) -> Tensor:
         """m before the event after the last; or before each target that is `here` (batch, targets), where the first
         targets follow events before the last ones. Shape: (batch, size), or (number of targets, size)."""
         known = history.item < self.n_items
-        here = torch.ones_like(known[:, :1]) if here is None else here
-        return self.member(self.event_vectors(history, titles), known, here)
+        if here is not None:
+            return self.member(self.event_vectors(history, titles), known, here)
+        # The same for one target, without a vector for each event.
+        weights, said = fading_windows(self.member.powers, known.shape[1], 1)[:, 0], self.said(history)
+        sums = Bags.of(history.item, known, self.member.powers).sums(titles).transpose(0, 1)  # (batch, rates, size)
+        sums = sums + torch.einsum("re,bes->brs", weights, said) @ self.event
+        latest = titles[history.item[:, -1]] * known[:, -1:] + said[:, -1] @ self.event
+        return self.member.of_sums(sums, known.to(weights.dtype) @ weights.T, latest)
 
-    def estimates(self, history: History) -> Tensor | None:
-        """S of every title before the next event. Shape: (batch, n_items); None without a linear part."""
-        return self.transition(history) if self.transition is not None and self.hparams["linear"] else None
-
-    def parts(self, history: History) -> tuple[Tensor, Tensor | None]:
-        """What each part says of every title as the next one: m · e + b and S, both (batch, n_items)."""
+    def encode(self, history: History) -> Encoded:
+        """What members look like to each part, before any title is looked at: (batch, events) to (batch, ...)."""
+        bags = self.transition.bags(history) if self.transition is not None and self.hparams["linear"] else None
         if not self.hparams["neural"]:
-            return torch.zeros_like(self.bias).expand(len(history.item), -1), self.estimates(history)
-        titles = self.title_vectors()
-        return self.members(history, titles) @ titles[:-1].T + self.bias, self.estimates(history)
+            return Encoded(self.bias.new_zeros(len(history.item), self.title.embedding_dim), bags)
+        return Encoded(self.members(history, self.title_vectors()), bags)
+
+    def parts(self, encoded: Encoded) -> tuple[Tensor, Tensor | None]:
+        """What each part says of every title as the next one: m · e + b and S, both (batch, n_items)."""
+        estimate = None
+        if self.transition is not None and encoded.bags is not None:
+            estimate = self.transition.of_bags(encoded.bags)
+        if not self.hparams["neural"]:
+            return torch.zeros_like(self.bias).expand(len(encoded.vector), -1), estimate
+        return torch.addmm(self.bias, encoded.vector, self.title_vectors()[:-1].T), estimate
+
+    def decode(self, encoded: Encoded) -> Tensor:
+        """Logits of every title as the next one. Shape: (batch, n_items)."""
+        return self.mixture(*self.parts(encoded))
 
     def forward(self, history: History) -> Tensor:
         """Logits of every title as the next one: (batch, events) to (batch, n_items)."""
-        return self.mixture(*self.parts(history))
+        return self.decode(self.encode(history))
 
     def extended(self, tokens: np.ndarray) -> "HistoryModule":
         """This module, whole, with titles that it was not trained on behind its own: they are what their tokens say.
@@ -321,7 +367,7 @@ class HistoryModule(RankingModule):
         wanted = target[here]
         logits = torch.zeros_like(self.bias).expand(len(wanted), -1)
         if self.hparams["neural"]:
-            logits = self.members(history, titles, here) @ titles[:-1].T + self.bias
+            logits = torch.addmm(self.bias, self.members(history, titles, here), titles[:-1].T)
         estimate = None
         if self.transition is not None:
             estimate = self.transition.of_others(history, batch["fold"], here, batch["event"])

@@ -72,7 +72,7 @@ class Mixture(nn.Module):
     def _joined(self, neural: Tensor, estimate: Tensor | None, popularity: Tensor) -> Tensor:
         share = self.log_floor.exp() * popularity
         share = share if estimate is None else estimate.clamp_min(0.0) + share
-        return neural + self.sharpness * share.log()
+        return torch.addcmul(neural, share.log(), self.sharpness)
 
     @torch.no_grad()
     def choose(self, neural: Tensor, estimate: Tensor | None, seen: Histories, targets: Histories) -> None:

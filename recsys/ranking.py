@@ -58,6 +58,29 @@ def after_first_picks(histories: Histories, users: np.ndarray, picks: int) -> Ra
     return Ranking(users, part(given), part(~given))
 
 
+def top_k(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k greatest of each row, the greatest first: values and places, as torch.topk, in less time for long rows.
+
+    A row is cut into groups of 16 places. One of the k greatest is its group's greatest or stands behind it, so all of
+    them are in the k groups whose greatest are greatest; the values are exact, equal ones may come in another order.
+    Shapes: (rows, n) to (rows, k) each, k at most n.
+    """
+    size = 16
+    groups = scores.shape[1] // size
+    if groups < 4 * k:
+        best = scores.topk(k)
+        return best.values, best.indices
+    whole = size * groups
+    # The places of group g are g, g + groups, g + 2 groups and so on; what is left over at the end is always looked at.
+    greatest = scores[:, :whole].view(len(scores), size, groups).amax(1)
+    chosen = greatest.topk(k, sorted=False).indices
+    step = groups * torch.arange(size, device=scores.device)
+    rest = torch.arange(whole, scores.shape[1], device=scores.device).expand(len(scores), -1)
+    places = torch.cat([(chosen[:, None] + step[:, None]).flatten(1), rest], dim=1)
+    best = scores.gather(1, places).topk(k)
+    return best.values, places.gather(1, best.indices)
+
+
 class Ranked(NamedTuple):
     """One method's figures on one split."""
 

@@ -14,7 +14,10 @@ the run's dataset; HistoryNet reads there too what a member has wanted, up to th
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -39,21 +42,26 @@ from recsys.history import HistoryModule
 from recsys.interactions import Vocabulary
 from recsys.module import RankingModule
 from recsys.neumf import NeuMFModule
+from recsys.ranking import top_k
 from recsys.reasons import Reasons
 from recsys.reasons import reasons as find_reasons
 from recsys.variety import CANDIDATES, diversified, jaccard
+from recsys.windows import latest_events
 
 KINDS: tuple[type[RankingModule], ...] = (HistoryModule, NeuMFModule)
 DRAWN = 8  # titles that a match is measured against
 DISLIKE = 2.0  # what a thumb down takes from the logit of a title that is wholly like it
-_BLOCK = 2**26  # scores held at once
+_THREADS = torch.get_num_threads()
+_SHARE = 512  # members that a thread encodes at once
+_BLOCK = 2**20  # scores that it makes at once: its core's cache holds them from one operation to the next
 
 
 class Recommender:
     """A trained recommender with what its members have wanted and what must not be shown to them."""
 
     def __init__(self, module: RankingModule, vocabulary: Vocabulary, popularity: np.ndarray, run: Path) -> None:
-        self.module, self.vocabulary, self.popularity = module.eval(), vocabulary, popularity
+        self.vocabulary, self.popularity = vocabulary, popularity
+        self._take(module)
         self.run_id, self.dataset_name = run.name, run.parent.parent.name
 
     @classmethod
@@ -72,6 +80,11 @@ class Recommender:
         recommender._take_in_new_titles()
         return recommender
 
+    def _take(self, module: RankingModule) -> None:
+        self.module = module.eval()
+        if isinstance(module, HistoryModule):
+            module.serve()
+
     def _take_in_new_titles(self) -> None:
         """Add titles that entered the catalogue after the fit, if the model can tell them by their content."""
         if not isinstance(self.module, HistoryModule) or not self.module.hparams["content"]:
@@ -85,7 +98,7 @@ class Recommender:
         )
         if not len(new):
             return
-        self.module = self.module.extended(content_tokens(items, new, self.module.hparams["content_buckets"]))
+        self._take(self.module.extended(content_tokens(items, new, self.module.hparams["content_buckets"])))
         self.vocabulary = Vocabulary(self.vocabulary.user_ids, self.vocabulary.item_ids.append(new))
         self.popularity = np.append(self.popularity, np.zeros(len(new), self.popularity.dtype))
 
@@ -136,7 +149,7 @@ class Recommender:
         k: int = 20,
         hide_seen: bool = True,
         exclude: Collection[str] = (),
-        batch_size: int = 1024,
+        batch_size: int = 2048,
         reasons: bool = False,
         genres: Collection[str] = (),
         years: tuple[float, float] | None = None,
@@ -183,7 +196,7 @@ class Recommender:
         positions: np.ndarray,
         k: int,
         chosen: Chosen,
-        batch_size: int = 1024,
+        batch_size: int = 2048,
         reasons: bool = False,
     ) -> Iterator[tuple[pa.Table, int]]:
         """Recommendations batch by batch: a table of `schema.SCORES["recommendations"]`, and for how many members.
@@ -195,50 +208,93 @@ class Recommender:
             raise UserError(f"{k} titles for each member cannot be listed: give a number of 1 or more.")
         if not 0 <= chosen.variety <= 1:
             raise UserError(f"A variety of {chosen.variety:g} is impossible: give a number from 0 to 1.")
-        n_items = len(self.vocabulary.item_ids)
-        batch_size = max(1, min(batch_size, _BLOCK // n_items))
         admitted = ~self.vocabulary.item_ids.isin(chosen.exclude)
         if chosen.genres or chosen.years is not None:
             admitted &= self.catalogue.admitted(chosen.genres, chosen.years)
-        excluded = torch.from_numpy(~admitted)
-        for first in range(0, len(positions), batch_size):
-            users = positions[first : first + batch_size]
-            order, shown = self._scores(users)
-            order[:, excluded] = -torch.inf
-            if chosen.hide_seen:
-                seen = self.feedback.hidden.take(users)
-                order[torch.from_numpy(seen.users), torch.from_numpy(seen.items)] = -torch.inf
-            best = order.topk(min(k if chosen.variety == 0 else CANDIDATES * k, n_items))
-            items, values = best.indices, best.values
-            if chosen.variety > 0:
-                places = diversified(values, jaccard(self.catalogue.has_genre, items), min(k, n_items), chosen.variety)
-                items, values = items.gather(1, places), values.gather(1, places)
-            listed = values > -torch.inf
-            why = None
-            if reasons and isinstance(self.module, HistoryModule):
-                why = find_reasons(self.module, self.feedback.wanted.take(users), items.where(listed, -1))
-            yield self._table(users, items, shown.gather(1, items), listed, why), len(users)
+        excluded = torch.from_numpy(np.flatnonzero(~admitted))
+        self.feedback  # noqa: B018  (read once, before threads want it)
+        with _workers(self.module.device) as workers:
+
+            def begun(users: np.ndarray) -> list[Future[tuple[Tensor, Tensor, Tensor]]]:
+                shares = [users[at : at + _SHARE] for at in range(0, len(users), _SHARE)]
+                return [workers.submit(self._best, share, k, chosen, excluded) for share in shares]
+
+            batches = [positions[first : first + batch_size] for first in range(0, len(positions), batch_size)]
+            ahead = begun(batches[0]) if batches else []
+            for users, after in zip_longest(batches, batches[1:]):
+                items, values, shown = (
+                    torch.cat(parts) for parts in zip(*(one.result() for one in ahead), strict=True)
+                )
+                ahead = [] if after is None else begun(after)  # while this batch is told about
+                listed = values > -torch.inf
+                why = None
+                if reasons and isinstance(self.module, HistoryModule):
+                    why = find_reasons(self.module, self.feedback.wanted.take(users), items.where(listed, -1))
+                yield self._table(users, items, shown, listed, why), len(users)
 
     @torch.no_grad()
-    def _scores(self, users: np.ndarray) -> tuple[Tensor, Tensor]:
-        """What to sort by, and what to show as score, for `users` in `members`. Each of shape (batch, n_items)."""
-        if isinstance(self.module, HistoryModule):
-            logits = self.module.score(torch.from_numpy(users), self.feedback.wanted.take(users)).float().cpu()
-            self._lower_neighbours(logits, users)
-            share = logits.softmax(1)
-            return logits, share / (share + DRAWN / logits.shape[1])
+    def _best(self, users: np.ndarray, k: int, chosen: Chosen, excluded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Titles, what they are sorted by (-inf: none) and their scores, of `users` in `members`; each (batch, k).
+
+        Args:
+            excluded: positions of titles to leave out.
+        """
+        n_items = len(self.vocabulary.item_ids)
+        hidden = self.feedback.hidden.take(users) if chosen.hide_seen else None
+        first, found = 0, []
+        for order in self._scores(users):
+            last = first + len(order)
+            shares = (
+                order.softmax(1) if isinstance(self.module, HistoryModule) else None
+            )  # of all titles, listed or not
+            if len(excluded):
+                order[:, excluded] = -torch.inf
+            if hidden is not None:
+                events = slice(*hidden.start[[first, last]])
+                order[
+                    torch.from_numpy(hidden.users[events] - first), torch.from_numpy(hidden.items[events])
+                ] = -torch.inf
+            values, items = top_k(order, min(k if chosen.variety == 0 else CANDIDATES * k, n_items))
+            if shares is None:
+                shown = self._shown_of_known(users[first:last], values)
+            else:
+                share = shares.gather(1, items)
+                shown = share / (share + DRAWN / n_items)
+            found.append((items, values, shown))
+            first = last
+        items, values, shown = (torch.cat(parts) for parts in zip(*found, strict=True))
+        if chosen.variety > 0:
+            places = diversified(values, jaccard(self.catalogue.has_genre, items), min(k, n_items), chosen.variety)
+            items, values, shown = (whole.gather(1, places) for whole in (items, values, shown))
+        return items, values, shown
+
+    def _scores(self, users: np.ndarray) -> Iterator[Tensor]:
+        """What to sort by, for `users` in `members`: tensors (some of the users, n_items), one after the other."""
+        module, size = self.module, max(1, _BLOCK // len(self.vocabulary.item_ids))
+        if isinstance(module, HistoryModule):
+            encoded = module.encode(latest_events(self.feedback.wanted.take(users)).to(module.device))
+        for first in range(0, len(users), size):
+            block = users[first : first + size]
+            if isinstance(module, HistoryModule):
+                logits = module.decode(encoded.block(first, first + len(block))).float().cpu()
+                self._lower_neighbours(logits, block)
+            else:
+                logits = self._scores_of_known(block)
+            yield logits
+
+    def _scores_of_known(self, users: np.ndarray) -> Tensor:
+        """The same of a module that knows the members of its training: popularity for others."""
         at = torch.from_numpy(users)
         trained = at < len(self.vocabulary.user_ids)
-        logits = torch.empty(len(at), len(self.vocabulary.item_ids))
-        shown = torch.empty_like(logits)
+        logits = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(at), 1)
         seen = self.feedback.wanted.take(users[trained.numpy()])
         logits[trained] = self.module.score(at[trained].to(self.module.device), seen).float().cpu()
-        shown[trained] = logits[trained].sigmoid()
-        if not bool(trained.all()):
-            popularity = torch.from_numpy(self.popularity.astype(np.float32))
-            logits[~trained] = popularity
-            shown[~trained] = popularity / len(self.vocabulary.user_ids)
-        return logits, shown
+        return logits
+
+    def _shown_of_known(self, users: np.ndarray, values: Tensor) -> Tensor:
+        """What to show as score, of what titles are sorted by, both (batch, k)."""
+        trained = torch.from_numpy(users < len(self.vocabulary.user_ids))[:, None]
+        return torch.where(trained, values.sigmoid(), values / max(1, len(self.vocabulary.user_ids)))
 
     def _lower_neighbours(self, logits: Tensor, users: np.ndarray) -> None:
         """Take from each title how much it is like what the member gave a thumb down, in place.
@@ -246,6 +302,8 @@ class Recommender:
         logit(i) -= DISLIKE * the largest similarity of i with such a title, where that is positive.
         """
         disliked = self.feedback.disliked.take(users)
+        if not len(disliked.items):
+            return
         most = torch.zeros_like(logits)
         at, titles = torch.from_numpy(disliked.users), torch.from_numpy(disliked.items)
         size = max(1, _BLOCK // logits.shape[1])
@@ -298,6 +356,18 @@ class Recommender:
         return self.module.similarity(titles.to(self.module.device)).float().cpu()
 
 
+@contextmanager
+def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """Threads that take shares of the members: a core that has a share of its own waits for no other, where one that
+    takes a part of each operation waits dozens of times in a share. A GPU has one queue."""
+    number = _THREADS if device.type == "cpu" else 1
+    with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as workers:
+        try:
+            yield workers
+        finally:
+            torch.set_num_threads(_THREADS)  # what a thread sets is the default of those that begin after it
+
+
 def load_current(dataset: str, device: str = "cpu") -> Recommender:
     """The recommender in use on `dataset`.
 
@@ -312,7 +382,7 @@ def score(
     out: Path | None = None,
     users: str = "all",
     top_k: int = 20,
-    batch_size: int = 1024,
+    batch_size: int = 2048,
     reasons: bool = True,
 ) -> Path:
     """Write the top titles of many members as a Parquet table, in bounded memory, atomically; return where.

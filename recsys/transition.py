@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from recsys import metrics
 from recsys.baselines import co_occurrence, ease_weights
+from recsys.eight_bits import EXTRA, EightBits
 from recsys.interactions import Histories
 from recsys.next_title import MAX_LAG, fading, moments, solve
 from recsys.ranking import Ranking
-from recsys.windows import CONTEXT, History, fading_windows, latest_events, pieces, stretch
+from recsys.windows import CONTEXT, Bags, History, fading_windows, latest_events, pieces, stretch
 
 _SEARCHED = 5_000  # members of the validation split that the search asks, at most
 _KEPT_BYTES = 2**29  # of estimates that are computed once and kept while the network learns, at most
@@ -57,12 +58,12 @@ class Transition(nn.Module):
         super().__init__()
         self.n_items, self.size, self.future = n_items, size, future
         self.chosen = Settings(*map(float, settings))
-        self.matrix: Tensor
+        self.packed: Tensor
         self.titles: Tensor
         self.row: Tensor
         self.settings: Tensor
-        self.register_buffer("matrix", torch.zeros(size + 1, size))  # last row: nothing
-        self.register_buffer("titles", torch.arange(size))  # of the rows of `matrix`
+        self.register_buffer("packed", torch.zeros(size + 1, size + EXTRA, dtype=torch.uint8))  # T; last row: nothing
+        self.register_buffer("titles", torch.arange(size))  # of the rows of T
         self.register_buffer("row", torch.full((n_items + 1,), size))  # of each title
         self.register_buffer("settings", torch.tensor(self.chosen))  # the same as `chosen`, for the checkpoint
         # While fitting: T without each fold of members, (folds * size + 1, size), and S before each event.
@@ -90,19 +91,20 @@ class Transition(nn.Module):
         folds = int(fold.max(initial=0)) + 1
         parts = [self._sums(narrow.only(fold == f) if folds > 1 else narrow) for f in range(folds)]
         whole = _Sums(*(cast(Tensor, sum(columns)) for columns in zip(*parts, strict=True)))
-        self.matrix[: self.size] = self._solved(whole, narrow)
-        self.without_fold = self.matrix.new_zeros(folds * self.size + 1, self.size)
+        solved = self._solved(whole, narrow)
+        self._take(solved)
+        self.without_fold = solved.new_zeros(folds * self.size + 1, self.size)
         for f, own in enumerate(parts):
             others = _Sums(*(total - part for total, part in zip(whole, own, strict=True)))
-            solved = self.matrix[: self.size] if folds == 1 else self._solved(others, narrow.only(fold != f))
-            self.without_fold[f * self.size : (f + 1) * self.size] = solved
+            apart = solved if folds == 1 else self._solved(others, narrow.only(fold != f))
+            self.without_fold[f * self.size : (f + 1) * self.size] = apart
         self._kept = None
         if 2 * len(train.items) * self.size <= _KEPT_BYTES:
             self._kept = self._before_each(train, fold)
 
     def _before_each(self, train: Histories, fold: np.ndarray) -> Tensor:
         """S before each event of training without the member's fold, in half the bits. Shape: (events, size)."""
-        found = self.matrix.new_zeros(len(train.items), self.size, dtype=torch.bfloat16)
+        found = self.settings.new_zeros(len(train.items), self.size, dtype=torch.bfloat16)
         users, until = pieces(train.lengths, _PIECE)
         order = np.argsort(until, kind="stable")  # alike lengths together: short histories then cost little
         for rows in np.array_split(order, -(-len(order) // _PIECES)) if len(order) else []:
@@ -140,11 +142,11 @@ class Transition(nn.Module):
             if (1, (ease_ridge,)) not in solved:
                 solved[1, (ease_ridge,)] = torch.from_numpy(ease_weights(together, ease_ridge))
             self.settings.copy_(torch.tensor(settings))
-            self.matrix[:-1] = solved[0, (ridge, power)] + weight * solved[1, (ease_ridge,)]
+            self._take(solved[0, (ridge, power)] + weight * solved[1, (ease_ridge,)])
             gains = []
             for at in asked:
                 seen, targets = validation.seen.take(at), validation.targets.take(at)
-                estimate = self(latest_events(seen).to(self.matrix.device)).cpu()
+                estimate = self(latest_events(seen).to(self.packed.device)).cpu()
                 estimate[torch.from_numpy(seen.users), torch.from_numpy(seen.items)] = -torch.inf
                 rows, items = torch.from_numpy(targets.users), torch.from_numpy(targets.items)
                 gains.append(1 / torch.log2(1.0 + metrics.ranks_of(estimate, rows, items, order)))
@@ -182,30 +184,39 @@ class Transition(nn.Module):
         fade = np.append(fading(self.chosen.fade_power), 0.0)
         given = gives[torch.from_numpy(histories.items)] * torch.from_numpy(fade[np.minimum(histories.age, MAX_LAG)])
         size = given.sum() / max(1, int((histories.lengths > 0).sum()))
-        return (found / size if size > 0 else found).float().to(self.matrix.device)
+        return (found / size if size > 0 else found).to(self.settings)
 
     # -- estimates -------------------------------------------------------------------------------------------------
 
     def _windows(self, events: int, targets: int) -> Tensor:
-        return fading_windows(self.settings[3:], events, targets)[0].to(self.matrix.dtype)  # (targets, events)
+        return fading_windows(self.settings[3:], events, targets)[0]  # (targets, events)
 
     def forward(self, history: History) -> Tensor:
         """S of every title before the next event: (batch, events) to (batch, n_items)."""
+        return self.of_bags(self.bags(history))
+
+    def bags(self, history: History) -> Bags:
+        """The rows of T that S is the sum of."""
         rows = self.row[history.item]
-        narrow = F.embedding_bag(
-            rows,
-            self.matrix,
-            per_sample_weights=self._windows(rows.shape[1], 1).expand(len(rows), -1).contiguous(),
-            mode="sum",
-            padding_idx=self.size,
-        )
-        return self.widened(narrow)
+        return Bags.of(rows, rows < self.size, self.settings[3:])
+
+    def of_bags(self, bags: Bags) -> Tensor:
+        """S of every title. Shape: (batch, n_items)."""
+        return self.widened(bags.sums(self.matrix)[0].to(self.settings.dtype))
+
+    @property
+    def matrix(self) -> EightBits:
+        """T, and a row of zeros behind it."""
+        return EightBits(self.packed)
+
+    def _take(self, solved: Tensor) -> None:
+        self.packed[:-1] = EightBits.of(solved.to(self.settings)).packed
 
     def entries(self, history: History, candidates: Tensor) -> Tensor:
         """T[i, j] of each event's title i and each candidate j: (batch, events), (batch, k) to (batch, events, k)."""
         column, row = self.row[candidates], self.row[history.item]
-        found = self.matrix[row[:, :, None], column.clamp_max(self.size - 1)[:, None]]
-        return found * (column < self.size)[:, None]
+        found = self.matrix.entries(row[:, :, None], column.clamp_max(self.size - 1)[:, None])
+        return found.to(self.settings.dtype) * (column < self.size)[:, None]
 
     def of_candidates(self, history: History, candidates: Tensor) -> Tensor:
         """S of some titles of each member: (batch, events) and (batch, k) to (batch, k)."""
@@ -225,7 +236,7 @@ class Transition(nn.Module):
             Shape (number of targets that are `here`, n_items).
         """
         if self._kept is not None:
-            return self.widened(self._kept[event[here]].to(self.matrix.dtype))
+            return self.widened(self._kept[event[here]].to(self.settings.dtype))
         return self.widened(self._of_others(history, fold, here))
 
     def _of_others(self, history: History, fold: Tensor, here: Tensor) -> Tensor:
@@ -242,7 +253,9 @@ class Transition(nn.Module):
         """
         column = self.row[titles]
         column, known = column.clamp_max(self.size - 1), column < self.size
-        return self.widened((self.matrix[column] + self.matrix[:-1, column].T) * known[:, None])
+        every = torch.arange(self.size, device=column.device)
+        both = self.matrix.entries(column[:, None], every) + self.matrix.entries(every, column[:, None])
+        return self.widened(both.to(self.settings.dtype) * known[:, None])
 
     def widened(self, narrow: Tensor) -> Tensor:
         """(rows, size) to (rows, n_items), with zeros for the titles that T does not know."""

@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from recsys.eight_bits import EightBits
 from recsys.interactions import Histories
 from recsys.module import Batch
 from recsys.next_title import MAX_LAG
@@ -28,8 +30,12 @@ class History(NamedTuple):
         return History(*(part.to(device) for part in self))
 
 
-def latest_events(histories: Histories, length: int = CONTEXT) -> History:
-    """The last `length` events of each member. Shapes: (members, length)."""
+def latest_events(histories: Histories, length: int | None = None) -> History:
+    """The last `length` events of each member (default: as many as the longest has, of those that the model looks at).
+
+    Shapes: (members, length).
+    """
+    length = min(CONTEXT, max(1, int(histories.lengths.max(initial=0)))) if length is None else length
     return stretch(histories, np.arange(len(histories)), histories.lengths, length)
 
 
@@ -73,3 +79,47 @@ def fading_windows(powers: Tensor, events: int, targets: int) -> Tensor:
     age = last - torch.arange(events, device=powers.device)  # (targets, events)
     age = torch.where(age < MAX_LAG, age, -1)
     return torch.where(age >= 0, (1.0 + age.clamp_min(0)) ** -powers[:, None, None], 0.0)
+
+
+class Bags(NamedTuple):
+    """Rows of a table, by member, with what each counts: fading sums of them without a copy of any.
+
+    Nothing of shape (batch, events, width) is made, and events that are not there cost nothing.
+    """
+
+    rows: Tensor  # (entries,), those of one member after those of another
+    offsets: Tensor  # (batch + 1,): where each member's begin
+    weights: Tensor  # (rates, entries)
+
+    @staticmethod
+    def of(rows: Tensor, known: Tensor, powers: Tensor) -> "Bags":
+        """For the target after the last event: a row counts (1 + a)^-power, a the age of its event.
+
+        Args:
+            rows: of each event. Shape: (batch, events).
+            known: which events there are. Shape: (batch, events).
+            powers: of the fading. Shape: (rates,).
+        """
+        weights = fading_windows(powers, rows.shape[1], 1)[:, 0]  # (rates, events)
+        at = known.flatten().nonzero()[:, 0]
+        offsets = F.pad(known.sum(1).cumsum(0), (1, 0))
+        return Bags(rows.flatten()[at], offsets, weights.index_select(1, at % rows.shape[1]))
+
+    def block(self, first: int, last: int) -> "Bags":
+        """Those of members `first` to before `last`."""
+        start, end = int(self.offsets[first]), int(self.offsets[last])
+        return Bags(self.rows[start:end], self.offsets[first : last + 1] - start, self.weights[:, start:end])
+
+    def sums(self, table: Tensor | EightBits) -> Tensor:
+        """Sums of rows of `table`: a tensor (rows, width) of any floating type, summed in float32, or the same in eight
+        bits. Shape: (rates, batch, width), of the table's type, or float32."""
+        if isinstance(table, EightBits):
+            sums = [table.sums(self.rows, self.offsets, weights) for weights in self.weights]
+        else:
+            sums = [
+                F.embedding_bag(
+                    self.rows, table, self.offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
+                )
+                for weights in self.weights.to(table.dtype)
+            ]
+        return torch.stack(sums) if len(sums) > 1 else sums[0][None]

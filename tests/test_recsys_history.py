@@ -111,7 +111,9 @@ def test_latest_events_stand_on_the_right() -> None:
     nan = np.nan
     np.testing.assert_array_equal(found.rating, [[nan, 3, 4], [nan, nan, nan], [nan, nan, 2]])
     assert (found.item.dtype, found.rating.dtype, found.gap.dtype) == (torch.int64, torch.float32, torch.float32)
-    assert latest_events(histories).item.shape == (3, CONTEXT)
+    assert latest_events(histories).item.shape == (3, 4)  # as the longest
+    assert latest_events(random_histories([CONTEXT + 5, 2], n_items=CONTEXT + 5)).item.shape == (2, CONTEXT)
+    assert latest_events(histories.first(np.zeros(3, int))).item.tolist() == [[6], [6], [6]]
 
 
 def test_nobodys_events_are_nothing() -> None:
@@ -350,7 +352,7 @@ def test_logits_are_what_the_text_says() -> None:
     for member in range(3):
         estimate = torch.zeros(N_ITEMS)
         for age, item in enumerate(items_of(histories, member)[::-1]):
-            estimate += (1 + age) ** -0.7 * linear.matrix[item]
+            estimate += (1 + age) ** -0.7 * linear.matrix.numbers()[item]
         neural = titles[:-1] @ module.members(history, titles)[member] + module.bias
         known = estimate.clamp_min(0) + module.mixture.log_floor.exp() * module.mixture.popularity[0]
         expected = 0.3 * neural + module.mixture.sharpness * known.log()
@@ -401,8 +403,7 @@ def test_alone_leaves_the_other_part_out() -> None:
     before = module(history)
     linear, neural = module.alone("linear"), module.alone("neural")
     floor = module.mixture.log_floor.exp() * module.mixture.popularity[0]
-    estimates = module.estimates(history)
-    assert estimates is not None
+    estimates = linear_of(module)(history)
     torch.testing.assert_close(linear(history), module.mixture.sharpness * (estimates.clamp_min(0) + floor).log())
     titles = module.title_vectors()
     expected = 0.4 * (module.members(history, titles) @ titles[:-1].T + module.bias)
@@ -420,15 +421,18 @@ def test_the_transition_is_what_comes_after_and_a_little_of_what_goes_together(s
     module = module_of(histories, fade_power=0.7, regularisation=4.0, ease_regularisation=3.0, **settings)
     expected = solve(*moments(histories, fading(0.7), settings.get("future", 0.0)), 4.0)
     expected = expected + settings.get("ease_weight", 0.25) * torch.from_numpy(Ease(3.0).fit(histories).weights)
-    found = linear_of(module).matrix[:-1]
-    torch.testing.assert_close(found / found.abs().max(), expected / expected.abs().max(), rtol=1e-4, atol=1e-6)
-    assert (linear_of(module).matrix[-1] == 0).all()
+    whole = linear_of(module).matrix.numbers()
+    assert (whole[-1] == 0).all()
+    found = whole[:-1]
+    scale = float((found * expected).sum() / expected.square().sum())
+    step = (expected.amax(1) - expected.amin(1)) / 255  # of a row in eight bits
+    assert ((found / scale - expected).abs() <= 0.51 * step[:, None] + 1e-3 * expected.abs().max()).all()
     # What the positive entries give to all titles at the end of a history is one, the mean over members.
     given = [
         sum(found[i].clamp_min(0).sum() * (1 + age) ** -0.7 for age, i in enumerate(reversed(items_of(histories, m))))
         for m in range(5)
     ]
-    assert float(sum(given)) / 5 == pytest.approx(1.0, rel=1e-4)
+    assert float(sum(given)) / 5 == pytest.approx(1.0, rel=5e-3)
 
 
 @torch.no_grad()
@@ -440,8 +444,7 @@ def test_the_linear_part_knows_the_most_wanted_titles() -> None:
     assert len(chosen) == 6
     assert all(histories.popularity[i] >= least for i in chosen)
     assert set(np.flatnonzero(histories.popularity > least).tolist()) <= set(chosen)
-    estimates = module.estimates(latest_events(histories, 10))
-    assert estimates is not None
+    estimates = linear_of(module)(latest_events(histories, 10))
     others = np.setdiff1d(np.arange(N_ITEMS), chosen)
     assert (estimates[:, others] == 0).all()
     assert (estimates[:, chosen].abs().sum(0) > 0).all()
@@ -487,8 +490,10 @@ def test_a_stretch_predicts_what_each_history_predicts_alone(
         one_by_one = latest_events(histories.first(np.maximum(event, 0)))
         with torch.no_grad():
             alone = module.members(one_by_one, titles) @ titles[:-1].T
-            estimate = module.estimates(one_by_one)
-        assert estimate is not None
+            last = torch.ones(len(lengths), 1, dtype=torch.bool)
+            estimate = of_others(module, one_by_one, torch.zeros(len(lengths), dtype=torch.int64), last)
+            served = linear_of(module)(one_by_one)  # T in eight bits
+        torch.testing.assert_close(estimate, served, rtol=0, atol=0.02 * float(served.abs().max()))
         torch.testing.assert_close(neural[there, place], alone[there], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(estimates[there, place], estimate[there], rtol=1e-4, atol=1e-6)
 
@@ -566,9 +571,7 @@ def test_a_members_own_fold_is_left_out_of_their_estimates() -> None:
 
     torch.testing.assert_close(estimates(left, 0), estimates(right, 0), rtol=1e-4, atol=1e-7)
     assert (estimates(left, 1) - estimates(right, 1)).abs().max() > 1e-4
-    mine, theirs = left.estimates(history), right.estimates(history)
-    assert mine is not None
-    assert theirs is not None
+    mine, theirs = linear_of(left)(history), linear_of(right)(history)
     assert (mine - theirs).abs().max() > 1e-4
 
 
@@ -580,7 +583,9 @@ def test_a_folds_estimates_are_those_of_a_model_that_never_saw_it(settings: dict
     history, here = latest_events(random_histories([8, 5], seed=2), 9), torch.ones(2, 1, dtype=torch.bool)
     for fold in range(3):
         others = module_of(histories.only(np.arange(7) % 3 != fold), folds=1, **settings)
-        found, expected = of_others(module, history, torch.tensor([fold] * 2), here), others.estimates(history)
+        found, expected = (
+            of_others(one, history, torch.tensor([f, f]), here) for one, f in ((module, fold), (others, 0))
+        )
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-7)
 
 
@@ -806,7 +811,7 @@ def test_a_saved_module_predicts_what_the_fitted_one_did(small_dataset: Any, mon
     first, refitted = fitted
     for name, module in (("best.ckpt", first), ("model.ckpt", refitted)):
         served = HistoryModule.load_from_checkpoint(run / name, map_location="cpu", weights_only=True).eval()
-        assert linear_of(served).matrix.abs().max() > 0
+        assert linear_of(served).matrix.numbers().abs().max() > 0
         with torch.no_grad():
             torch.testing.assert_close(served(history), module.eval()(history), rtol=1e-5, atol=1e-5)
     # The refit has seen everything, the first training only the training split.
@@ -839,8 +844,7 @@ def test_validation_chooses_the_settings_of_the_linear_part(small_dataset) -> No
     for module in (fixed, free):
         module.prepare(data)
         ranking = data.ranking("validation")
-        estimate = module.estimates(latest_events(ranking.seen))
-        assert estimate is not None
+        estimate = linear_of(module)(latest_events(ranking.seen))
         estimate[torch.from_numpy(ranking.seen.users), torch.from_numpy(ranking.seen.items)] = -torch.inf
         ranks = ranks_of(
             estimate, torch.from_numpy(ranking.targets.users), torch.from_numpy(ranking.targets.items), tie_order(40, 0)

@@ -10,7 +10,7 @@ from recsys import metrics
 from recsys.baselines import Popularity
 from recsys.datamodule import RecommenderData
 from recsys.interactions import Histories
-from recsys.ranking import Ranking, Score, after_first_picks, linear, rank
+from recsys.ranking import Ranking, Score, after_first_picks, linear, rank, top_k
 
 
 @pytest.fixture
@@ -220,3 +220,20 @@ def test_a_methods_own_scores_stay_as_they_are() -> None:
     before = own.clone()
     rank(lambda users, seen: own, wanted, wanted.seen, seed=0, negatives=3)
     assert own.equal(before)
+
+
+@pytest.mark.parametrize("n", [1, 16, 79, 80, 333, 1600])
+@pytest.mark.parametrize("k", [1, 5])
+def test_top_k_is_torchs(n: int, k: int) -> None:
+    """Short rows, rows in groups of 16, rows with places left over; with titles that may not be listed."""
+    torch.manual_seed(n)
+    for trial in range(20):
+        scores = torch.randperm(6 * n).float().view(6, n)
+        scores[torch.rand(6, n) < 0.05 * trial] = -torch.inf
+        if trial % 2:
+            scores[:, -min(n, 4) :] += 10 * n  # the best stand at the end
+        expected = scores.topk(min(k, n))
+        values, places = top_k(scores, min(k, n))
+        assert torch.equal(values, expected.values)
+        assert torch.equal(scores.gather(1, places), expected.values)
+        assert all(len(set(row)) == len(row) for row in places.tolist())

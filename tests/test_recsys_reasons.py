@@ -7,6 +7,7 @@ from made_histories import N_ITEMS, random_histories
 
 from recsys import reasons as reasons_module
 from recsys.content import WIDTH
+from recsys.eight_bits import EightBits
 from recsys.history import HistoryModule
 from recsys.interactions import Histories
 from recsys.reasons import logits_without_each, reasons, sums_without_each
@@ -31,7 +32,7 @@ def module_of(n_items: int = N_ITEMS, seed: int = 0, **settings: object) -> Hist
         torch.nn.init.normal_(parameter.data, std=0.7)
     linear = module.transition
     if linear is not None:
-        linear.matrix[:-1] = 0.1 * torch.randn(linear.size, linear.size)
+        linear.packed[:-1] = EightBits.of(0.1 * torch.randn(linear.size, linear.size)).packed
         linear.titles.copy_(torch.randperm(n_items)[: linear.size].sort().values)
         linear.row.fill_(linear.size)
         linear.row[linear.titles] = torch.arange(linear.size)
@@ -174,8 +175,9 @@ def test_the_reason_is_the_title_that_alone_leads_there() -> None:
     """A transition from title 2 to title 9 and nothing else: whoever has seen 2 is told so."""
     module = module_of(neural=False)
     assert module.transition is not None
-    module.transition.matrix.zero_()
-    module.transition.matrix[2, 9] = 0.5
+    only = torch.zeros(N_ITEMS + 1, N_ITEMS)
+    only[2, 9] = 0.5
+    module.transition.packed.copy_(EightBits.of(only).packed)
     histories = Histories.of(np.zeros(4, int), np.array([5, 2, 8, 1]), np.arange(4), 1, N_ITEMS)
     found = reasons(module, histories, torch.tensor([[9, 7]]))
     assert found.item[0].tolist() == [2, -1]

@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -17,12 +18,12 @@ from data.dataset import Dataset, Source, open_dataset, write_dataset
 from data.errors import UserError
 from recsys import scorer
 from recsys.__main__ import main
-from recsys.history import HistoryModule
+from recsys.history import Encoded, HistoryModule
 from recsys.interactions import Histories, Vocabulary, disliked_titles, histories_of, positive_events
 from recsys.module import RankingModule
 from recsys.scorer import Recommender, load_current, score
 from recsys.variety import jaccard
-from recsys.windows import latest_events
+from recsys.windows import History, latest_events
 
 CONFIG = {"HistoryNet": "recsys/configs/quick.yaml", "NeuMF": "recsys/configs/neumf-quick.yaml"}
 FIT = ["fit", "--trainer.max_epochs=2", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
@@ -352,13 +353,18 @@ class Fixed(RankingModule):
 
 
 class Near(HistoryModule):
-    """The same logits; neighbours in the catalogue are alike, and titles far away the opposite."""
+    """Logits around the member's number in a batch; neighbours in the catalogue are alike, titles far away opposite."""
 
     def __init__(self, n_items: int) -> None:
         RankingModule.__init__(self, n_items)
 
-    def score(self, users: torch.Tensor, seen: Histories) -> torch.Tensor:
-        return around(users, self.n_items)
+    def serve(self) -> None: ...
+
+    def encode(self, history: History) -> Encoded:
+        return Encoded(torch.arange(len(history.item))[:, None], None)
+
+    def decode(self, encoded: Encoded) -> torch.Tensor:
+        return around(encoded.vector[:, 0], self.n_items)
 
     def similarity(self, titles: torch.Tensor) -> torch.Tensor:
         return 1 - (torch.arange(self.n_items) - titles[:, None]).abs() / 10
@@ -423,10 +429,18 @@ def test_a_list_is_the_best_of_exactly_what_is_admitted(bare: Dataset) -> None:
 def test_a_batch_never_holds_more_scores_than_are_allowed(bare: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     recommender = recommender_of(bare)
     positions = recommender.positions(["u1", "u2", "u3", "u4", "u5"])
-    monkeypatch.setattr(scorer, "_BLOCK", 2 * len(recommender.vocabulary.item_ids))
-    assert [n for _, n in recommender.batches(positions, 3, scorer.Chosen())] == [2, 2, 1]
-    monkeypatch.setattr(scorer, "_BLOCK", 1)
-    assert [n for _, n in recommender.batches(positions, 3, scorer.Chosen(), batch_size=4)] == [1] * 5
+    made: list[int] = []
+    top_k = scorer.top_k
+    monkeypatch.setattr(scorer, "top_k", lambda scores, k: (made.append(len(scores)), top_k(scores, k))[1])
+    (whole,) = (table for table, _ in recommender.batches(positions, 3, scorer.Chosen()))
+    for block, share, batch, sizes in ((2, 4, 9, [1, 2, 2]), (9, 2, 9, [1, 2, 2]), (0.5, 9, 4, [1] * 5)):
+        monkeypatch.setattr(scorer, "_BLOCK", int(block * len(recommender.vocabulary.item_ids)))
+        monkeypatch.setattr(scorer, "_SHARE", share)
+        made.clear()
+        found = list(recommender.batches(positions, 3, scorer.Chosen(), batch_size=batch))
+        assert [n for _, n in found] == ([5] if batch == 9 else [4, 1])
+        assert sorted(made) == sizes
+        assert pa.concat_tables([table for table, _ in found]).equals(whole)
 
 
 def test_variety_lists_each_title_once_down_to_the_last(bare: Dataset) -> None:
@@ -507,8 +521,8 @@ def test_a_thumb_down_takes_its_likeness_from_that_members_logits(bare: Dataset)
     recommender.update("u7", pd.DataFrame({"item_id": recommender.vocabulary.item_ids[[4, 9]], "kind": "thumb_down"}))
     disliked = {"u5": [], "u7": [4, 9], "u2": recommender.vocabulary.item_ids.get_indexer(["i38"]).tolist()}
     table = recommender.recommend(list(disliked), k=n, hide_seen=False)
-    for user, thumbs in disliked.items():
-        logits = -0.1 * ((np.arange(n) - recommender.members.get_loc(user)) % n)
+    for number, (user, thumbs) in enumerate(disliked.items()):
+        logits = -0.1 * ((np.arange(n) - number) % n)
         for i in range(n):
             logits[i] -= 2 * max([0.0, *(1 - abs(i - thumb) / 10 for thumb in thumbs)])
         p = np.exp(logits) / np.exp(logits).sum()
@@ -579,7 +593,8 @@ def test_neighbours_of_many_thumbs_are_lowered_in_parts(bare: Dataset, monkeypat
     similarity = recommender._similarity
     monkeypatch.setattr(recommender, "_similarity", lambda titles: (sizes.append(len(titles)), similarity(titles))[1])
     at = recommender.positions(["u2", "u5"])
-    whole = recommender._scores(at)[0]
+    (whole,) = recommender._scores(at)
     monkeypatch.setattr(scorer, "_BLOCK", 2 * whole.shape[1])
-    np.testing.assert_allclose(recommender._scores(at)[0], whole)
+    (again,) = recommender._scores(at)
+    np.testing.assert_allclose(again, whole)
     assert sizes == [6, 2, 2, 2]

@@ -11,57 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.model.general_recommender import NeuMF
 from recbole.trainer import Trainer
 from recbole.utils import init_seed
 
 from benchmarks.peers.exchange import LOWEST, Asked, Scorer, Split, Watch, answer
-
-NAME = "split"  # the library names its files by the data set
-PAIRS_AT_ONCE = 2**18
+from benchmarks.peers.recbole_common import PAIRS_AT_ONCE, configuration, known, write
 
 
 class _OverError(Exception):
     """The watch says that training should end."""
-
-
-def configuration(folder: Path, settings: dict[str, Any], seed: int) -> Config:
-    """The library's, for the files that `write` wrote into `folder`; `negatives` are drawn for each positive."""
-    own = dict(settings)
-    negatives = own.pop("negatives", 1)
-    fixed = {
-        "data_path": str(folder),
-        "checkpoint_dir": str(folder / "saved"),
-        "benchmark_filename": ["train", "validation", "validation"],  # it wants a third: the test stays with us
-        "USER_ID_FIELD": "user",
-        "ITEM_ID_FIELD": "item",
-        "load_col": {"inter": ["user", "item"]},
-        "train_neg_sample_args": {"distribution": "uniform", "sample_num": negatives, "dynamic": False},
-        "eval_args": {"group_by": "user", "order": "RO", "mode": "full", "split": None},
-        "metrics": ["NDCG"],
-        "topk": [10],
-        "valid_metric": "NDCG@10",
-        "metric_decimal_place": 8,
-        "eval_batch_size": PAIRS_AT_ONCE,
-        "seed": seed,
-        "use_gpu": False,
-        "show_progress": False,
-    }
-    return Config(model="NeuMF", dataset=NAME, config_dict=own | fixed)
-
-
-def write(split: Split, folder: Path) -> None:
-    """The library's own tab-separated files, named by what they hold."""
-    target = folder / NAME
-    target.mkdir()
-    for name in ("train", "validation"):
-        table = split.table(name)
-        named = pd.DataFrame({"user:token": table["user"], "item:token": table["item"]})
-        named.to_csv(target / f"{NAME}.{name}.inter", sep="\t", index=False)
 
 
 def fit(split: Split, settings: dict[str, Any], seed: int, watch: Watch) -> Scorer:
@@ -70,7 +31,7 @@ def fit(split: Split, settings: dict[str, Any], seed: int, watch: Watch) -> Scor
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(split, folder)
-        config = configuration(folder, settings | {"stopping_step": watch.patience}, seed)
+        config = configuration("NeuMF", folder, settings | {"stopping_step": watch.patience}, seed)
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
         train, validation, _ = data_preparation(config, dataset)
@@ -88,12 +49,6 @@ def fit(split: Split, settings: dict[str, Any], seed: int, watch: Watch) -> Scor
         model.load_state_dict(best)
     users, items = known(dataset, "user", split.n_users), known(dataset, "item", split.n_items)
     return lambda asked: scores(model, split, asked, users, items)
-
-
-def known(dataset: Any, field: str, size: int) -> np.ndarray:
-    """The library's number of each user or title of ours, 0 where it has none. Shape: (size,)."""
-    numbers = dataset.field2token_id[field]
-    return np.array([numbers.get(str(ours), 0) for ours in range(size)])
 
 
 @torch.no_grad()
