@@ -1,9 +1,10 @@
-"""`python -m benchmarks NAME`: peers, variety and scale; see docs/benchmarks.md."""
+"""`python -m benchmarks NAME`: peers, variety, cold and scale; see docs/benchmarks.md."""
 
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
+from benchmarks.cold import cold
 from benchmarks.compare import peers
 from benchmarks.scale import scale
 from benchmarks.variety import variety
@@ -11,7 +12,7 @@ from data import command
 from data.errors import UserError
 from data.quiet import quiet_lightning
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"peers": peers, "variety": variety, "scale": scale}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {"peers": peers, "variety": variety, "cold": cold, "scale": scale}
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -7,7 +7,8 @@ members grow as in MovieLens 100K, 1M and 10M.
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -56,11 +57,18 @@ def scale(args: list[str]) -> None:
 
 
 def _measured(number: int, flags: list[str]) -> dict[str, float | None]:
+    with elsewhere():
+        return _costs(generated(number), flags)
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """Datasets are written into a folder of their own, which is gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         before = os.environ.get("MARQUEE_HOME")
         os.environ["MARQUEE_HOME"] = folder
         try:
-            return _costs(generated(number), flags)
+            yield
         finally:
             os.environ.pop("MARQUEE_HOME")
             if before is not None:
