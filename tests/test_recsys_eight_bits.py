@@ -19,11 +19,24 @@ def matrix(rows: int = 7, width: int = 33) -> torch.Tensor:
 def test_an_entry_is_off_by_half_a_step_of_its_row_at_most() -> None:
     exact = matrix()
     found = EightBits.of(exact).numbers()
-    step = (exact.amax(1, keepdim=True) - exact.amin(1, keepdim=True)) / 255
+    step = (exact.amax(1, keepdim=True).clamp_min(0) - exact.amin(1, keepdim=True).clamp_max(0)) / 254
     assert ((found - exact).abs() <= 0.501 * step + 1e-7).all()
     assert (found - exact).abs().max() > 0  # it is no copy
     assert (found[3] == 0).all()
     torch.testing.assert_close(found[2], exact[2])
+
+
+@pytest.mark.parametrize("offset", [-2.0, 0.0, 0.3, 2.0])
+def test_what_is_nothing_stays_nothing(offset: float) -> None:
+    """A title without events has a column of zeros: their sum must not be half a step of each row."""
+    torch.manual_seed(1)
+    exact = torch.randn(40, 300) + offset
+    exact[:, 7] = 0.0
+    eight = EightBits.of(exact)
+    assert eight.numbers()[:, 7].abs().max() < 1e-6
+    sums = eight.sums(torch.arange(40), torch.tensor([0, 40]), torch.ones(40))
+    assert abs(float(sums[0, 7])) < 1e-5
+    assert (eight.packed[:, :-EXTRA].amax(1) >= 250).all()  # and the codes are all made use of
 
 
 def test_no_bytes_are_zeros() -> None:
