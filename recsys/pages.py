@@ -46,7 +46,7 @@ from recsys.rows import (
     watch_again,
 )
 from recsys.signals import SOUR_NOTE, soured
-from recsys.viewing import RECENT_DAYS, History, Viewing, shown
+from recsys.viewing import RECENT_DAYS, MemberHistory, Viewing, shown
 
 if TYPE_CHECKING:
     from recsys.scorer import Recommender
@@ -119,7 +119,7 @@ def sunk(frame: pd.DataFrame, sour: pd.Index) -> pd.DataFrame:
 
 
 def home_rows(
-    mine: History,
+    mine: MemberHistory,
     seen: Viewing,
     catalogue: pd.DataFrame,
     recommendations: pd.DataFrame,
@@ -173,7 +173,7 @@ def _with_match(frames: Sequence[pd.DataFrame], picks: pd.DataFrame) -> list[pd.
 
 
 def _candidates(
-    mine: History,
+    mine: MemberHistory,
     seen: Viewing,
     catalogue: pd.DataFrame,
     picks: pd.DataFrame,
@@ -241,7 +241,7 @@ def home_page(
     )
 
 
-def history_of(recommender: "Recommender", member: str, seen: Viewing) -> History:
+def history_of(recommender: "Recommender", member: str, seen: Viewing) -> MemberHistory:
     """The member's history in `seen`, followed by what the recommender has been told since by `update`.
 
     Known is also what the recommender hides: titles with a thumb down and those on the member's list. It does not tell

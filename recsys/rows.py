@@ -17,7 +17,7 @@ import pandas as pd
 from data.schema import GENRES, YEAR
 from data.words import count, when
 from recsys.signals import rising
-from recsys.viewing import RECENT_DAYS, History, Viewing
+from recsys.viewing import RECENT_DAYS, MemberHistory, Viewing
 
 CARDS = ["item_id", "match", "note", "reason_item_id"]
 GEMS_AMONG = 100  # hidden gems are looked for among so many of the best
@@ -162,7 +162,7 @@ def hidden_gems(picks: pd.DataFrame, seen: Viewing) -> pd.DataFrame:
     return picks[is_rare].assign(note=note)
 
 
-def watch_again(mine: History) -> pd.DataFrame:
+def watch_again(mine: MemberHistory) -> pd.DataFrame:
     """What the member rated at least as high as their own upper quartile, the longest ago first among equals."""
     if len(mine.item_ids) == 0:
         return cards([])
@@ -178,7 +178,7 @@ def watch_again(mine: History) -> pd.DataFrame:
     return cards(frame.index, note=note)
 
 
-def latest_favourite(mine: History) -> str | None:
+def latest_favourite(mine: MemberHistory) -> str | None:
     """The last of the member's best-rated titles; without ratings, the last title."""
     item_ids, rating = mine.item_ids, mine.rating
     if len(item_ids) == 0:
@@ -215,7 +215,7 @@ def genre_lines(catalogue: pd.DataFrame) -> pd.Series:
     return catalogue[GENRES].rename("genre").explode().dropna()
 
 
-def favourite_genres(seen: Viewing, mine: History, genres: pd.Series, how_many: int = 3) -> list[str]:
+def favourite_genres(seen: Viewing, mine: MemberHistory, genres: pd.Series, how_many: int = 3) -> list[str]:
     """Genres that fill a larger share of what the member liked than of everything watched, the strongest first.
 
     Args:

@@ -57,7 +57,7 @@ class Transition(nn.Module):
     def __init__(self, n_items: int, size: int, settings: Settings, future: float = 0.0) -> None:
         super().__init__()
         self.n_items, self.size, self.future = n_items, size, future
-        self.chosen = Settings(*map(float, settings))
+        self.chosen = Settings(*map(float, settings))  # numbers, where `settings` may be on a device without values
         self.packed: Tensor
         self.titles: Tensor
         self.row: Tensor

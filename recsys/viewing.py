@@ -11,29 +11,31 @@ from data.dataset import Dataset
 from data.schema import GENRES, ITEM_ID, KIND, RATING, TIMESTAMP, TITLE, USER_ID, YEAR
 from data.titles import display_title
 
-THUMB_DOWN = "thumb_down"
+THUMB_UP, THUMB_DOWN = "thumb_up", "thumb_down"
 # Kinds that mean: the member knows this title.
-SEEN_KINDS = ("rating", "watch", "thumb_up", THUMB_DOWN)
+SEEN_KINDS = ("rating", "watch", THUMB_UP, THUMB_DOWN)
 RECENT_DAYS = 28
 _DAY_US = 86_400_000_000
 
 
-class History(NamedTuple):
-    """What one member saw, oldest first, but for titles with a thumb down. Shapes: (events,)."""
+class MemberHistory(NamedTuple):
+    """What one member saw, oldest first, but for titles whose last thumb is down. Shapes: (events,)."""
 
     item_ids: pd.Index
     time: np.ndarray  # microseconds since 1970
     rating: np.ndarray  # NaN where there is none
-    known: pd.Index  # every title that is not new to the member: all of the above, and those with a thumb down
+    known: pd.Index  # every title that is not new to the member: all of the above, and those left out
 
-    def without(self, item_ids: pd.Index) -> "History":
+    def without(self, item_ids: pd.Index) -> "MemberHistory":
         """The same without the events on some titles, which stay known."""
         kept = ~self.item_ids.isin(item_ids)
-        return History(self.item_ids[kept], self.time[kept], self.rating[kept], self.known.union(item_ids, sort=False))
+        return MemberHistory(
+            self.item_ids[kept], self.time[kept], self.rating[kept], self.known.union(item_ids, sort=False)
+        )
 
-    def followed_by(self, item_ids: pd.Index, time: np.ndarray, rating: np.ndarray) -> "History":
+    def followed_by(self, item_ids: pd.Index, time: np.ndarray, rating: np.ndarray) -> "MemberHistory":
         """The same with later events."""
-        return History(
+        return MemberHistory(
             self.item_ids.append(item_ids),
             np.concatenate([self.time, time]),
             np.concatenate([self.rating, rating]),
@@ -54,7 +56,7 @@ class Viewing:
     item: np.ndarray
     time: np.ndarray  # microseconds since 1970
     rating: np.ndarray  # NaN where there is none
-    disliked: np.ndarray  # whether the event is a thumb down
+    disliked: np.ndarray  # whether the event is a thumb down, and the last of the member's thumbs on the title
     as_of: pd.Timestamp
     has_times: bool  # False: times are the order of the rows, and nothing is recent
     noun: str  # what one event is: "rating" when the source holds nothing else, else "view"
@@ -69,11 +71,11 @@ class Viewing:
         """Where a title stands in `item_ids`; -1 for one that nobody saw."""
         return int(self.item_ids.get_indexer(pd.Index([item_id]))[0])
 
-    def history(self, user_id: str) -> History:
+    def history(self, user_id: str) -> MemberHistory:
         """A member's own history; empty for an unknown member."""
         events = self.of(user_id)
         item_ids = self.item_ids[self.item[events]]
-        history = History(item_ids, self.time[events], self.rating[events], item_ids.unique())
+        history = MemberHistory(item_ids, self.time[events], self.rating[events], item_ids.unique())
         return history.without(item_ids[self.disliked[events]])
 
     @cached_property
@@ -133,15 +135,20 @@ def viewing(interactions: pd.DataFrame, as_of: pd.Timestamp, has_times: bool = T
     item, item_ids = pd.factorize(kept[ITEM_ID])
     time = kept[TIMESTAMP].dt.as_unit("us").astype("int64").to_numpy()
     order = np.lexsort((time, user))
-    user = user[order]
+    user, item, kind = user[order], item[order], kept[KIND].to_numpy(object)[order]
+    thumbs = np.flatnonzero(np.isin(kind, [THUMB_UP, THUMB_DOWN]))
+    pairs = user[thumbs].astype(np.int64) * len(item_ids) + item[thumbs]
+    last = thumbs[::-1][np.unique(pairs[::-1], return_index=True)[1]]  # of each member on each title
+    disliked = np.zeros(len(kind), bool)
+    disliked[last[kind[last] == THUMB_DOWN]] = True
     return Viewing(
         user_ids=pd.Index(user_ids.astype(object)),
         item_ids=pd.Index(item_ids.astype(object)),
         user=user,
-        item=item[order],
+        item=item,
         time=time[order],
         rating=kept[RATING].to_numpy(dtype=float)[order],
-        disliked=(kept[KIND] == THUMB_DOWN).to_numpy(dtype=bool)[order],
+        disliked=disliked,
         as_of=as_of,
         has_times=has_times,
         noun="rating" if bool((kept[KIND] == "rating").all()) else "view",

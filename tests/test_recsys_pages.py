@@ -85,6 +85,21 @@ def test_a_thumb_down_makes_a_title_known_and_nothing_else() -> None:
     assert rows.latest_favourite(mine) == "x"
 
 
+def test_the_last_thumb_counts() -> None:
+    """As it does for the recommender (recsys/feedback.py), whatever the order of the rows and of other members."""
+    said = [
+        ("a", "x", 9, "watch"), ("a", "x", 3, "thumb_up"), ("a", "x", 5, "thumb_down"),  # up in the end
+        ("a", "y", 4, "thumb_up"), ("a", "y", 2, "thumb_down"),  # down in the end
+        ("a", "z", 8, "thumb_down"), ("a", "z", 1, "watch"),  # watched again: the thumb stands
+        ("b", "x", 1, "thumb_down"), ("b", "y", 7, "thumb_up"), ("b", "z", 6, "rating"),
+    ]  # fmt: skip
+    frame = events(*((user, item, days, None) for user, item, days, _ in said)).assign(kind=[s[3] for s in said])
+    seen = viewing(frame, AS_OF)
+    assert set(seen.history("a").item_ids) == {"x"}
+    assert set(seen.history("b").item_ids) == {"y", "z"}
+    assert set(seen.history("a").known) == {"x", "y", "z"}
+
+
 def test_title_figures_by_hand() -> None:
     seen = viewing(events(("a", "x", 1, 5), ("b", "x", 2, 3), ("a", "x", 84, None), ("c", "y", 60, 2)), AS_OF)
     x = seen.titles.loc["x"]
