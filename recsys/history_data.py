@@ -5,7 +5,8 @@ train       item, rating, gap (b, events): a stretch of each member's history, t
                 `n_items` where there is none
             event (b, targets): number of the event before which each target is to be predicted
             weight (b, targets): of each target in the loss;  fold (b,): the member's
-val, test   as for every recommender (recsys/datamodule.py), and item, rating, gap (b, CONTEXT)
+val, test   as for every recommender (recsys/datamodule.py), and item, rating, gap (b, events), as many as the longest
+            has and CONTEXT at most
 """
 
 import numpy as np

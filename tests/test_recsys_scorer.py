@@ -1,6 +1,8 @@
 """From a run to recommendations: exact, nothing seen, strangers served, bounded batches, one sentence for mistakes."""
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
@@ -18,6 +20,7 @@ from data.dataset import Dataset, Source, open_dataset, write_dataset
 from data.errors import UserError
 from recsys import scorer
 from recsys.__main__ import main
+from recsys.eight_bits import EightBits
 from recsys.history import Encoded, HistoryModule
 from recsys.interactions import Histories, Vocabulary, disliked_titles, histories_of, positive_events
 from recsys.module import RankingModule
@@ -370,7 +373,19 @@ class Near(HistoryModule):
         return 1 - (torch.arange(self.n_items) - titles[:, None]).abs() / 10
 
 
-def recommender_of(dataset: Dataset, kind: type[RankingModule] = Fixed) -> Recommender:
+def history_net(n_items: int) -> HistoryModule:
+    """HistoryNet with random numbers for what it would learn."""
+    torch.manual_seed(0)
+    module = HistoryModule(40, n_items, size=8, hidden=12, content_buckets=16, search=False, max_linear_titles=25)
+    for parameter in (module.title.weight, module.event, module.bias):
+        torch.nn.init.normal_(parameter.data, std=0.5)
+    assert module.transition is not None
+    module.transition.packed[:-1] = EightBits.of(0.1 * torch.randn(25, 25)).packed
+    module.transition.row[:25] = torch.arange(25)
+    return module
+
+
+def recommender_of(dataset: Dataset, kind: Callable[[int], RankingModule] = Fixed) -> Recommender:
     events = positive_events(dataset, 42)
     vocabulary = Vocabulary.of(dataset, events)
     popularity = histories_of(vocabulary, events).popularity
@@ -441,6 +456,63 @@ def test_a_batch_never_holds_more_scores_than_are_allowed(bare: Dataset, monkeyp
         assert [n for _, n in found] == ([5] if batch == 9 else [4, 1])
         assert sorted(made) == sizes
         assert pa.concat_tables([table for table, _ in found]).equals(whole)
+
+
+def test_lists_do_not_depend_on_who_is_scored_with_whom(bare: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members are encoded in shares and scored in blocks, by several threads; a member alone gets the same list."""
+    recommender = recommender_of(bare, history_net)
+    everybody, n_items = list(recommender.members), len(recommender.vocabulary.item_ids)
+    whole = recommender.recommend(everybody, k=7, reasons=True)
+    for block, share, batch in ((2, 5, 11), (3, 1, 4), (1, 50, 50)):
+        monkeypatch.setattr(scorer, "_BLOCK", block * n_items)
+        monkeypatch.setattr(scorer, "_SHARE", share)
+        again = recommender.recommend(everybody, k=7, reasons=True, batch_size=batch)
+        pd.testing.assert_frame_equal(again, whole, rtol=1e-4)
+    alone = recommender.recommend(["u9"], k=7, reasons=True)
+    mine = whole[whole["user_id"] == "u9"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, mine, rtol=1e-4)
+    assert whole.groupby("user_id")["item_id"].agg(tuple).nunique() > 10
+
+
+def test_scores_are_of_all_titles_whether_listed_or_not(bare: Dataset) -> None:
+    recommender = recommender_of(bare, history_net)
+    every = recommender.recommend(["u1"], k=1000, hide_seen=False).set_index("item_id")["score"]
+    few = recommender.recommend(["u1"], k=1000, genres=["Horror"]).set_index("item_id")["score"]
+    assert 0 < len(few) < len(every) / 2
+    np.testing.assert_allclose(few, every[few.index], rtol=1e-6)
+    share = every * (8 / len(every)) / (1 - every)  # score = p / (p + 8 / n)
+    assert share.sum() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_making_lists_leaves_torch_its_threads(bare: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    asked: list[int] = []
+    top_k = scorer.top_k
+    monkeypatch.setattr(scorer, "top_k", lambda *args: (asked.append(torch.get_num_threads()), top_k(*args))[1])
+    monkeypatch.setattr(scorer, "_THREADS", 3)
+    monkeypatch.setattr(scorer, "_SHARE", 1)
+    try:
+        recommender_of(bare).recommend(["u1", "u2", "u3", "u4"], k=3)
+        with ThreadPoolExecutor(1) as pool:
+            later = pool.submit(torch.get_num_threads).result()
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [1] * 4  # within a share nothing is divided further
+    assert later == 3  # threads that begin afterwards are not held back
+
+
+def test_titles_vectors_are_computed_once_for_serving(bare: Dataset) -> None:
+    recommender = recommender_of(bare, history_net)
+    module = recommender.module
+    assert isinstance(module, HistoryModule)
+    assert module.title_vectors() is module.title_vectors()
+    module.train()
+    assert module.title_vectors() is not module.title_vectors()
+    module.eval()
+    with torch.no_grad():
+        module.title.weight.mul_(2.0)
+    module.serve()
+    torch.testing.assert_close(module.title_vectors()[:-1], module.title.weight[:-1])  # it has no tokens
 
 
 def test_variety_lists_each_title_once_down_to_the_last(bare: Dataset) -> None:
