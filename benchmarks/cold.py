@@ -2,7 +2,7 @@
 
 A twentieth of the titles is held out entirely: HistoryNet is trained on a copy of the dataset without a single event of
 theirs, and knows their genres, year and name alone. Then it ranks the whole catalogue for members who did watch some of
-them, after the rest of their history.
+them, by the rest of their history.
 """
 
 from typing import Any
@@ -58,19 +58,22 @@ def cold(args: list[str]) -> None:
 
 def _measure(dataset: Dataset, argv: list[str], seeds: int) -> dict[str, Any]:
     runs = [_one_seed(dataset, argv, FIRST_SEED + number) for number in range(seeds)]
-    table = {
-        method: {column: float(np.mean([run[method][column] for run in runs])) for column in COLUMNS}
-        for method in runs[0]
-    }
+    table = {method: {column: _mean([run[method][column] for run in runs]) for column in COLUMNS} for method in runs[0]}
     notes = [
         f"{SHARE:.0%} of the titles have no events; means over {seeds} choices of them.",
         "AUC of members: that a cold title which the member watched is ranked above one that they did not; of titles: "
-        "that a member who watched the title gives it more than one who did not. Chance and popularity: 0.5.",
+        "that the title has a higher probability for a member who watched it than for one who did not. Chance and "
+        "popularity: 0.5.",
         "Recall: of the cold titles that a member watched, in lists of the whole unseen catalogue. Popularity, which "
         "has nothing to go by, ranks them last.",
     ]
     split = {"protocol": f"{SHARE:.0%} of the titles held out", "seed": FIRST_SEED}
     return {"metrics": {"test": table}, "split": split, "notes": notes}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _one_seed(dataset: Dataset, argv: list[str], seed: int) -> dict[str, Values]:
@@ -85,6 +88,8 @@ def _one_seed(dataset: Dataset, argv: list[str], seed: int) -> dict[str, Values]
         one = trained(argv, copy, "leave-one-out", seed)
         vocabulary, histories = one.data.vocabulary, one.data.everything
         targets = histories_of(vocabulary, wanted[wanted["user_id"].isin(vocabulary.user_ids)])
+        if not len(targets.items):
+            raise UserError(f"Dataset '{dataset.name}' is too small: nobody watched one of the titles held out.")
         is_cold = np.isin(vocabulary.item_ids, chosen)
         popularity = torch.from_numpy(histories.popularity).float()
         methods: dict[str, Score] = {
@@ -113,8 +118,8 @@ def of_cold(score: Score, histories: Histories, targets: Histories, is_cold: np.
         at = np.arange(first, min(first + _ROWS, len(members)))
         before, titles = seen.take(at), wanted.take(at)
         scores = score(members[at], before).to("cpu", torch.float32, copy=True)
+        of_places.append(scores.log_softmax(1)[:, places])  # comparable between members
         scores[torch.from_numpy(before.users), torch.from_numpy(before.items)] = -torch.inf
-        of_places.append(scores[:, places])
         ranks.append(metrics.ranks_of(scores, torch.from_numpy(titles.users), torch.from_numpy(titles.items), order))
     rows, rank = torch.from_numpy(wanted.users), torch.cat(ranks)
     row_of_title = torch.full((len(is_cold),), -1).index_put((places,), torch.arange(len(places)))

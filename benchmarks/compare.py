@@ -64,8 +64,8 @@ def peers(args: list[str]) -> None:
     """
     parser = command.Parser(
         prog="python -m benchmarks peers",
-        description="HistoryNet beside SASRec, BERT4Rec and NeuMF of other libraries. Further flags are those of "
-        "'python -m recsys fit', for HistoryNet.",
+        description="HistoryNet beside SASRec, BERT4Rec, NeuMF and Mult-VAE of other libraries. Further flags are "
+        "those of 'python -m recsys fit', for HistoryNet.",
         allow_abbrev=False,
     )
     parser.add_argument("--data.dataset", dest="dataset", default="demo", help="dataset (default: demo)")

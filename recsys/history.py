@@ -83,12 +83,14 @@ class FadingSums(nn.Module):
 class Encoded(NamedTuple):
     """Members as the two parts see them."""
 
+    titles: Tensor  # e of every title, and zeros for none: (n_items + 1, size)
     vector: Tensor  # m: (batch, size)
     bags: Bags | None  # the rows of T that S is the sum of; None without a linear part
 
     def block(self, first: int, last: int) -> "Encoded":
         """Members `first` to before `last`."""
-        return Encoded(self.vector[first:last], None if self.bags is None else self.bags.block(first, last))
+        bags = None if self.bags is None else self.bags.block(first, last)
+        return Encoded(self.titles, self.vector[first:last], bags)
 
 
 class HistoryModule(RankingModule):
@@ -235,9 +237,9 @@ class HistoryModule(RankingModule):
 
     @torch.no_grad()
     def serve(self) -> None:
-        """Compute the titles' vectors once and for all: for a module that learns no more."""
+        """Compute the titles' vectors once and for all: for a module that learns no more and stays on its device."""
         self._served = None
-        self._served = self.eval().title_vectors()
+        self._served = self.eval().title_vectors().detach()
 
     def title_vectors(self) -> Tensor:
         """e of every title, and zeros for none. Shape: (n_items + 1, size)."""
@@ -260,8 +262,7 @@ class HistoryModule(RankingModule):
         rated = history.rating.isfinite()
         mean, spread = self.rating_scale
         rating = (history.rating.nan_to_num(0.0) - mean) / spread * rated
-        said = torch.stack([rated.to(rating.dtype), rating, torch.log1p(history.gap.clamp_min(0)) / 6], dim=2)
-        return said * (history.item < self.n_items)[..., None]
+        return torch.stack([rated.to(rating.dtype), rating, torch.log1p(history.gap.clamp_min(0)) / 6], dim=2)
 
     def event_vectors(self, history: History, titles: Tensor) -> Tensor:
         """v of every event; zeros where there is none. Shape: (batch, events, size)."""
@@ -284,9 +285,10 @@ class HistoryModule(RankingModule):
     def encode(self, history: History) -> Encoded:
         """What members look like to each part, before any title is looked at: (batch, events) to (batch, ...)."""
         bags = self.transition.bags(history) if self.transition is not None and self.hparams["linear"] else None
+        titles = self.title_vectors()
         if not self.hparams["neural"]:
-            return Encoded(self.bias.new_zeros(len(history.item), self.title.embedding_dim), bags)
-        return Encoded(self.members(history, self.title_vectors()), bags)
+            return Encoded(titles, titles.new_zeros(len(history.item), titles.shape[1]), bags)
+        return Encoded(titles, self.members(history, titles), bags)
 
     def parts(self, encoded: Encoded) -> tuple[Tensor, Tensor | None]:
         """What each part says of every title as the next one: m · e + b and S, both (batch, n_items)."""
@@ -295,7 +297,7 @@ class HistoryModule(RankingModule):
             estimate = self.transition.of_bags(encoded.bags)
         if not self.hparams["neural"]:
             return torch.zeros_like(self.bias).expand(len(encoded.vector), -1), estimate
-        return torch.addmm(self.bias, encoded.vector, self.title_vectors()[:-1].T), estimate
+        return torch.addmm(self.bias, encoded.vector, encoded.titles[:-1].T), estimate
 
     def decode(self, encoded: Encoded) -> Tensor:
         """Logits of every title as the next one. Shape: (batch, n_items)."""

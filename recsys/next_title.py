@@ -28,7 +28,7 @@ from torch import Tensor
 
 from recsys.interactions import Histories
 
-MAX_LAG = 50  # a title this many events back, or more, says nothing (200 is no better, see docs/recommender.md)
+MAX_LAG = 50  # a title this many events back, or more, says nothing (200 is hardly better, see docs/recommender.md)
 _ROWS = 2**22  # pairs added at once
 
 

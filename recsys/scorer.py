@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pandas as pd
@@ -51,9 +52,9 @@ from recsys.windows import latest_events
 KINDS: tuple[type[RankingModule], ...] = (HistoryModule, NeuMFModule)
 DRAWN = 8  # titles that a match is measured against
 DISLIKE = 2.0  # what a thumb down takes from the logit of a title that is wholly like it
-_THREADS = torch.get_num_threads()
-_SHARE = 512  # members that a thread encodes at once
+_SHARE = 512  # members that a thread encodes at once, at most
 _BLOCK = 2**20  # scores that it makes at once: its core's cache holds them from one operation to the next
+_GPU_BLOCK = 2**24  # the same on a GPU, which waits for no cache
 
 
 class Recommender:
@@ -162,7 +163,7 @@ class Recommender:
             k: titles for each.
             hide_seen: leave out what the member has seen or given a thumb down.
             exclude: item ids to leave out for everybody.
-            batch_size: members scored at once.
+            batch_size: members whose lists are in memory at once, twice over.
             reasons: add reason_item_id and reason_share, see recsys/reasons.py.
             genres: only titles that have one of them; none: all titles.
             years: only titles from the first to the last of these years.
@@ -213,13 +214,17 @@ class Recommender:
             admitted &= self.catalogue.admitted(chosen.genres, chosen.years)
         excluded = torch.from_numpy(np.flatnonzero(~admitted))
         self.feedback  # noqa: B018  (read once, before threads want it)
-        with _workers(self.module.device) as workers:
+        if chosen.variety > 0:
+            self.catalogue  # noqa: B018
+        with _workers(self.module.device) as (workers, number):
 
             def begun(users: np.ndarray) -> list[Future[tuple[Tensor, Tensor, Tensor]]]:
-                shares = [users[at : at + _SHARE] for at in range(0, len(users), _SHARE)]
+                size = min(_SHARE, -(-len(users) // number))
+                shares = [users[at : at + size] for at in range(0, len(users), size)]
                 return [workers.submit(self._best, share, k, chosen, excluded) for share in shares]
 
-            batches = [positions[first : first + batch_size] for first in range(0, len(positions), batch_size)]
+            size = max(1, batch_size)
+            batches = [positions[first : first + size] for first in range(0, len(positions), size)]
             ahead = begun(batches[0]) if batches else []
             for users, after in zip_longest(batches, batches[1:]):
                 items, values, shown = (
@@ -270,7 +275,8 @@ class Recommender:
 
     def _scores(self, users: np.ndarray) -> Iterator[Tensor]:
         """What to sort by, for `users` in `members`: tensors (some of the users, n_items), one after the other."""
-        module, size = self.module, max(1, _BLOCK // len(self.vocabulary.item_ids))
+        module, block_of = self.module, _BLOCK if self.module.device.type == "cpu" else _GPU_BLOCK
+        size = max(1, block_of // len(self.vocabulary.item_ids))
         if isinstance(module, HistoryModule):
             encoded = module.encode(latest_events(self.feedback.wanted.take(users)).to(module.device))
         for first in range(0, len(users), size):
@@ -356,16 +362,31 @@ class Recommender:
         return self.module.similarity(titles.to(self.module.device)).float().cpu()
 
 
+_threads_lock, _threads_users, _threads_before = Lock(), 0, 1
+
+
 @contextmanager
-def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """Threads that take shares of the members: a core that has a share of its own waits for no other, where one that
-    takes a part of each operation waits dozens of times in a share. A GPU has one queue."""
-    number = _THREADS if device.type == "cpu" else 1
-    with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(1,)) as workers:
-        try:
-            yield workers
-        finally:
-            torch.set_num_threads(_THREADS)  # what a thread sets is the default of those that begin after it
+def _workers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Threads that take shares of the members, and how many.
+
+    A core that has a share of its own waits for no other, where one that takes a part of each operation waits dozens of
+    times in a share. A GPU has one queue. What a thread sets is also the default of threads that begin after it: it is
+    set back when nobody makes lists any more.
+    """
+    global _threads_users, _threads_before
+    with _threads_lock:
+        if _threads_users == 0:
+            _threads_before = torch.get_num_threads()
+        _threads_users += 1
+    number, each = (_threads_before, 1) if device.type == "cpu" else (1, _threads_before)
+    try:
+        with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(each,)) as workers:
+            yield workers, number
+    finally:
+        with _threads_lock:
+            _threads_users -= 1
+            if _threads_users == 0:
+                torch.set_num_threads(_threads_before)
 
 
 def load_current(dataset: str, device: str = "cpu") -> Recommender:
@@ -392,7 +413,7 @@ def score(
         out: the file to write (default: recommendations.parquet in the dataset's scores folder).
         users: `all`, ids with commas between them, or a file: one id in each line, or a CSV with a user_id column.
         top_k: titles for each member.
-        batch_size: members scored at once.
+        batch_size: members whose lists are in memory at once, twice over.
         reasons: name for each title the event that speaks most for it, where the model can; takes longer.
 
     Raises:

@@ -16,7 +16,10 @@ CONTEXT = MAX_LAG  # events of a member that the model looks at
 
 
 class History(NamedTuple):
-    """Events of members, the latest last; `n_items` as item fills up on the left. All of shape (batch, events)."""
+    """Events of members, the latest last. All of shape (batch, events).
+
+    On the left it is filled up with n_items as item, no rating and a gap of 0.
+    """
 
     item: Tensor  # int64
     rating: Tensor  # float32, NaN where there is none
@@ -111,8 +114,8 @@ class Bags(NamedTuple):
         return Bags(self.rows[start:end], self.offsets[first : last + 1] - start, self.weights[:, start:end])
 
     def sums(self, table: Tensor | EightBits) -> Tensor:
-        """Sums of rows of `table`: a tensor (rows, width) of any floating type, summed in float32, or the same in eight
-        bits. Shape: (rates, batch, width), of the table's type, or float32."""
+        """Sums of rows of `table`: a tensor (rows, width), or the same in eight bits. Shape: (rates, batch, width), of
+        the table's type, or float32."""
         if isinstance(table, EightBits):
             sums = [table.sums(self.rows, self.offsets, weights) for weights in self.weights]
         else:

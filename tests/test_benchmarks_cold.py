@@ -31,7 +31,7 @@ def test_figures_are_of_cold_titles_among_all() -> None:
     histories = Histories.of(np.array([0, 1, 2]), np.array([4, 5, 6]), np.arange(3), 3, 33)
     targets = Histories.of(np.array([0, 2]), np.array([30, 31]), np.arange(2), 3, 33)
     scores = torch.arange(33.0).flip(0).repeat(3, 1)  # 0 is the best title, the last the worst
-    scores[0, 30] = 100.0
+    scores[0, 30] = 33.0
     scores[2, 31] = -1.0
     found = of_cold(lambda users, seen: scores[torch.from_numpy(users)], histories, targets, of_cold_titles, seed=0)
     assert found["auc of members"] == pytest.approx((1 + 0) / 2)

@@ -364,7 +364,7 @@ class Near(HistoryModule):
     def serve(self) -> None: ...
 
     def encode(self, history: History) -> Encoded:
-        return Encoded(torch.arange(len(history.item))[:, None], None)
+        return Encoded(torch.empty(0), torch.arange(len(history.item))[:, None], None)
 
     def decode(self, encoded: Encoded) -> torch.Tensor:
         return around(encoded.vector[:, 0], self.n_items)
@@ -447,7 +447,9 @@ def test_a_batch_never_holds_more_scores_than_are_allowed(bare: Dataset, monkeyp
     made: list[int] = []
     top_k = scorer.top_k
     monkeypatch.setattr(scorer, "top_k", lambda scores, k: (made.append(len(scores)), top_k(scores, k))[1])
+    assert [n for _, n in recommender.batches(positions, 3, scorer.Chosen(), batch_size=-1)] == [1] * 5
     (whole,) = (table for table, _ in recommender.batches(positions, 3, scorer.Chosen()))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     for block, share, batch, sizes in ((2, 4, 9, [1, 2, 2]), (9, 2, 9, [1, 2, 2]), (0.5, 9, 4, [1] * 5)):
         monkeypatch.setattr(scorer, "_BLOCK", int(block * len(recommender.vocabulary.item_ids)))
         monkeypatch.setattr(scorer, "_SHARE", share)
@@ -489,16 +491,34 @@ def test_making_lists_leaves_torch_its_threads(bare: Dataset, monkeypatch: pytes
     asked: list[int] = []
     top_k = scorer.top_k
     monkeypatch.setattr(scorer, "top_k", lambda *args: (asked.append(torch.get_num_threads()), top_k(*args))[1])
-    monkeypatch.setattr(scorer, "_THREADS", 3)
     monkeypatch.setattr(scorer, "_SHARE", 1)
+    recommender = recommender_of(bare)
     try:
-        recommender_of(bare).recommend(["u1", "u2", "u3", "u4"], k=3)
+        torch.set_num_threads(3)
+        first, second = (recommender.batches(np.arange(4), 3, scorer.Chosen(), batch_size=2) for _ in range(2))
+        next(first), next(second)  # two pages at once
+        list(first)
+        list(second)
+        mine = torch.get_num_threads()
         with ThreadPoolExecutor(1) as pool:
             later = pool.submit(torch.get_num_threads).result()
     finally:
         torch.set_num_threads(before)
-    assert asked == [1] * 4  # within a share nothing is divided further
-    assert later == 3  # threads that begin afterwards are not held back
+    assert asked == [1] * 8  # within a share nothing is divided further
+    assert (mine, later) == (3, 3)  # neither the caller nor threads that begin afterwards are held back
+
+
+def test_every_thread_has_a_share(bare: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    top_k = scorer.top_k
+    monkeypatch.setattr(scorer, "top_k", lambda scores, k: (made.append(len(scores)), top_k(scores, k))[1])
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        recommender_of(bare).recommend([f"u{i}" for i in range(1, 11)], k=3)
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(made) == [1, 3, 3, 3]
 
 
 def test_titles_vectors_are_computed_once_for_serving(bare: Dataset) -> None:
@@ -513,6 +533,10 @@ def test_titles_vectors_are_computed_once_for_serving(bare: Dataset) -> None:
         module.title.weight.mul_(2.0)
     module.serve()
     torch.testing.assert_close(module.title_vectors()[:-1], module.title.weight[:-1])  # it has no tokens
+    plain = HistoryModule(3, 9, size=4, hidden=4, content=False, search=False)
+    names = set(plain.state_dict())
+    plain.serve()
+    assert set(plain.state_dict()) == names  # its vectors are its parameter, which is not to be registered twice
 
 
 def test_variety_lists_each_title_once_down_to_the_last(bare: Dataset) -> None:
