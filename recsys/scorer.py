@@ -14,12 +14,10 @@ the run's dataset; HistoryNet reads there too what a member has wanted, up to th
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import pandas as pd
@@ -48,6 +46,7 @@ from recsys.reasons import Reasons
 from recsys.reasons import reasons as find_reasons
 from recsys.variety import CANDIDATES, diversified, jaccard
 from recsys.windows import latest_events
+from recsys.workers import workers_on
 
 KINDS: tuple[type[RankingModule], ...] = (HistoryModule, NeuMFModule)
 DRAWN = 8  # titles that a match is measured against
@@ -216,7 +215,7 @@ class Recommender:
         self.feedback  # noqa: B018  (read once, before threads want it)
         if chosen.variety > 0:
             self.catalogue  # noqa: B018
-        with _workers(self.module.device) as (workers, number):
+        with workers_on(self.module.device) as (workers, number):
 
             def begun(users: np.ndarray) -> list[Future[tuple[Tensor, Tensor, Tensor]]]:
                 size = min(_SHARE, -(-len(users) // number))
@@ -227,9 +226,8 @@ class Recommender:
             batches = [positions[first : first + size] for first in range(0, len(positions), size)]
             ahead = begun(batches[0]) if batches else []
             for users, after in zip_longest(batches, batches[1:]):
-                items, values, shown = (
-                    torch.cat(parts) for parts in zip(*(one.result() for one in ahead), strict=True)
-                )
+                parts = zip(*(one.result() for one in ahead), strict=True)
+                items, values, shown = (torch.cat(part) for part in parts)
                 ahead = [] if after is None else begun(after)  # while this batch is told about
                 listed = values > -torch.inf
                 why = None
@@ -249,16 +247,14 @@ class Recommender:
         first, found = 0, []
         for order in self._scores(users):
             last = first + len(order)
-            shares = (
-                order.softmax(1) if isinstance(self.module, HistoryModule) else None
-            )  # of all titles, listed or not
+            # Of all titles, whether they may be listed or not.
+            shares = order.softmax(1) if isinstance(self.module, HistoryModule) else None
             if len(excluded):
                 order[:, excluded] = -torch.inf
             if hidden is not None:
                 events = slice(*hidden.start[[first, last]])
-                order[
-                    torch.from_numpy(hidden.users[events] - first), torch.from_numpy(hidden.items[events])
-                ] = -torch.inf
+                rows, titles = (torch.from_numpy(part[events]) for part in (hidden.users, hidden.items))
+                order[rows - first, titles] = -torch.inf
             values, items = top_k(order, min(k if chosen.variety == 0 else CANDIDATES * k, n_items))
             if shares is None:
                 shown = self._shown_of_known(users[first:last], values)
@@ -360,33 +356,6 @@ class Recommender:
 
     def _similarity(self, titles: Tensor) -> Tensor:
         return self.module.similarity(titles.to(self.module.device)).float().cpu()
-
-
-_threads_lock, _threads_users, _threads_before = Lock(), 0, 1
-
-
-@contextmanager
-def _workers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Threads that take shares of the members, and how many.
-
-    A core that has a share of its own waits for no other, where one that takes a part of each operation waits dozens of
-    times in a share. A GPU has one queue. What a thread sets is also the default of threads that begin after it: it is
-    set back when nobody makes lists any more.
-    """
-    global _threads_users, _threads_before
-    with _threads_lock:
-        if _threads_users == 0:
-            _threads_before = torch.get_num_threads()
-        _threads_users += 1
-    number, each = (_threads_before, 1) if device.type == "cpu" else (1, _threads_before)
-    try:
-        with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(each,)) as workers:
-            yield workers, number
-    finally:
-        with _threads_lock:
-            _threads_users -= 1
-            if _threads_users == 0:
-                torch.set_num_threads(_threads_before)
 
 
 def load_current(dataset: str, device: str = "cpu") -> Recommender:
