@@ -16,14 +16,13 @@ from benchmarks.scale import elsewhere
 from data import command, evaluation
 from data.dataset import Dataset, open_dataset, write_dataset
 from data.errors import UserError
-from data.schema import ITEM_ID
+from data.schema import ITEM_ID, USER_ID
 from recsys import metrics
-from recsys.evaluate import FIRST_SEED, trained
+from recsys.evaluate import FIRST_SEED, means, trained
 from recsys.interactions import Histories, histories_of, positive_events
 from recsys.ranking import Score, Values, neural
 
 SHARE = 0.05
-COLUMNS = ("auc of members", "auc of titles", "recall@20", "recall@100")
 _ROWS = 512
 
 
@@ -57,8 +56,7 @@ def cold(args: list[str]) -> None:
 
 
 def _measure(dataset: Dataset, argv: list[str], seeds: int) -> dict[str, Any]:
-    runs = [_one_seed(dataset, argv, FIRST_SEED + number) for number in range(seeds)]
-    table = {method: {column: _mean([run[method][column] for run in runs]) for column in COLUMNS} for method in runs[0]}
+    table = means([_one_seed(dataset, argv, FIRST_SEED + number) for number in range(seeds)])
     notes = [
         f"{SHARE:.0%} of the titles have no events; means over {seeds} choices of them.",
         "AUC of members: that a cold title which the member watched is ranked above one that they did not; of titles: "
@@ -69,11 +67,6 @@ def _measure(dataset: Dataset, argv: list[str], seeds: int) -> dict[str, Any]:
     ]
     split = {"protocol": f"{SHARE:.0%} of the titles held out", "seed": FIRST_SEED}
     return {"metrics": {"test": table}, "split": split, "notes": notes}
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
 
 
 def _one_seed(dataset: Dataset, argv: list[str], seed: int) -> dict[str, Values]:
@@ -87,7 +80,7 @@ def _one_seed(dataset: Dataset, argv: list[str], seed: int) -> dict[str, Values]
         copy = write_dataset("cold", tables, sources=dataset.sources)
         one = trained(argv, copy, "leave-one-out", seed)
         vocabulary, histories = one.data.vocabulary, one.data.everything
-        targets = histories_of(vocabulary, wanted[wanted["user_id"].isin(vocabulary.user_ids)])
+        targets = histories_of(vocabulary, wanted[wanted[USER_ID].isin(vocabulary.user_ids)])
         if not len(targets.items):
             raise UserError(f"Dataset '{dataset.name}' is too small: nobody watched one of the titles held out.")
         is_cold = np.isin(vocabulary.item_ids, chosen)

@@ -277,13 +277,7 @@ def over_seeds(run_of: Callable[[int], Run], seeds: int) -> dict[str, Any]:
     """Means over the seeds 42, 43, ...; intervals over members of each member's mean over the seeds."""
     runs = [run_of(FIRST_SEED + number) for number in range(seeds)]
     first = runs[0]
-    tables = {
-        name: {
-            method: {column: _mean([run.tables[name][method].get(column) for run in runs]) for column in row}
-            for method, row in table.items()
-        }
-        for name, table in first.tables.items()
-    }
+    tables = {name: means([run.tables[name] for run in runs]) for name in first.tables}
     members = {
         part: {m: np.mean([run.members[part][m] for run in runs], axis=0) for m in first.members[part]}
         for part in SPLITS
@@ -300,6 +294,14 @@ def over_seeds(run_of: Callable[[int], Run], seeds: int) -> dict[str, Any]:
             *notes,
         ]
     return {"metrics": tables, "paired_ndcg@10": paired, "split": first.split, "notes": [sentence, *notes]}
+
+
+def means(tables: Sequence[Mapping[str, Values]]) -> dict[str, Values]:
+    """One table of several with the same methods: of each value the mean of those that are known."""
+    return {
+        method: {column: _mean([table[method].get(column) for table in tables]) for column in row}
+        for method, row in tables[0].items()
+    }
 
 
 def _mean(values: list[float | None]) -> float | None:
