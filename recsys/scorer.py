@@ -52,8 +52,8 @@ KINDS: tuple[type[RankingModule], ...] = (HistoryModule, NeuMFModule)
 DRAWN = 8  # titles that a match is measured against
 DISLIKE = 2.0  # what a thumb down takes from the logit of a title that is wholly like it
 _SHARE = 512  # members that a thread encodes at once, at most
-_BLOCK = 2**20  # scores that it makes at once: its core's cache holds them from one operation to the next
-_GPU_BLOCK = 2**24  # the same on a GPU, which waits for no cache
+_BLOCK = 2**20  # scores that it makes at once: more gained nothing, fewer cost calls
+_GPU_BLOCK = 2**24  # the same on a GPU, for which a call costs more
 
 
 class Recommender:
