@@ -11,7 +11,8 @@ A batch holds whole reviews: all windows of a review are in it, and their output
     windows    (R,) float         how many windows a review has
     label      (R,) float         1 positive, 0 negative
     review_id  list of R strings
-    ngram, ngram_review  (n-grams,) int64  hashed n-grams of the whole reviews (nlp/ngrams.py); not in training
+    length     (R,) int64         tokens of the whole review; not in training, as the next
+    ngram, ngram_review  (n-grams,) int64  hashed n-grams of the whole reviews (nlp/ngrams.py)
 """
 
 import json
@@ -32,7 +33,7 @@ from nlp import encoder as encoders
 from nlp.frozen import FrozenStates, Lower
 from nlp.ngrams import ngrams_of
 from nlp.splits import SIDES, split_reviews
-from nlp.tokens import Frame, Tokens, Windows, batches_by_length, cut, frame_of, pad, tokenise
+from nlp.tokens import Frame, Tokens, Windows, batches_by_length, cut, frame_of, pad, scatter, tokenise
 
 CHARACTERS_PER_TOKEN = 4.2  # English reviews with a BERT vocabulary
 FIRST_SHARE = 0.8
@@ -48,6 +49,7 @@ class ReviewData(pl.LightningDataModule):
         max_tokens: tokens in a window, special tokens counted.
         train_windows: at most so many windows of a review in training, spread from its first to its last token;
             None takes all. Measuring and scoring always read all.
+        random_windows: augmentation: of a text with more tokens than `train_windows` hold, other windows in each epoch.
         batch_size: reviews in a training batch.
         eval_batch_tokens: padded tokens in a batch of measuring or scoring.
         max_train_tokens: train on a seeded sample of about so many tokens (see `sample_by_cost`); None: all.
@@ -67,6 +69,7 @@ class ReviewData(pl.LightningDataModule):
         encoder: str = encoders.DEFAULT,
         max_tokens: int = 256,
         train_windows: int | None = 2,
+        random_windows: bool = False,
         batch_size: int = 32,
         eval_batch_tokens: int = 8_192,
         max_train_tokens: int | None = None,
@@ -88,6 +91,7 @@ class ReviewData(pl.LightningDataModule):
         self.encoder = encoder
         self.max_tokens = max_tokens
         self.train_windows = train_windows
+        self.random_windows = random_windows
         self.batch_size = batch_size
         self.eval_batch_tokens = eval_batch_tokens
         self.max_train_tokens = max_train_tokens
@@ -170,10 +174,10 @@ class ReviewData(pl.LightningDataModule):
         Raises:
             UserError: augmentation is on, which makes every epoch's texts new.
         """
-        if self.word_dropout or self.token_masking:
+        if self.word_dropout or self.token_masking or self.random_windows:
             raise UserError(
-                "--model.cache_frozen true cannot go with --data.word_dropout or --data.token_masking: "
-                "augmented texts are new in every epoch; set it to false."
+                "--model.cache_frozen true cannot go with --data.word_dropout, --data.token_masking or "
+                "--data.random_windows: augmented texts are new in every epoch; set it to false."
             )
         self.states = self.states or FrozenStates(size)
         for side in ("fit", "validation"):
@@ -231,9 +235,15 @@ class ReviewBatches(Dataset[dict[str, Any]]):
     def __getitem__(self, positions: list[int]) -> dict[str, Any]:
         data, rows = self.data, self.rows[positions]
         windows = data.windows(self.side).of(rows)
+        if self.side == "fit" and data.random_windows:
+            order = np.argsort(windows.text, kind="stable")
+            windows = Windows(windows.text[order], windows.start[order], windows.length[order])
+            windows = scatter(windows, data.tokens.lengths, torch.rand(len(order)).numpy()).of(rows)
         batch = window_batch(data.tokens, windows, data.frame, self.states)
         if self.side == "fit" and "input_ids" in batch:
             augment(batch, data.frame, data.word_dropout, data.token_masking)
+        if self.side != "fit":
+            batch["length"] = torch.from_numpy(data.tokens.lengths[rows])
         if self.side != "fit" and data.ngram_buckets:
             review, ngram = ngrams_of(data.tokens, rows, data.ngram_buckets)
             batch["ngram"], batch["ngram_review"] = torch.from_numpy(ngram), torch.from_numpy(review)

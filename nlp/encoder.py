@@ -10,7 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,22 @@ def load_pretrained(encoder: nn.Module, name: str) -> None:
     if hasattr(pretrained, "pooler"):
         pretrained.pooler = None
     encoder.load_state_dict(pretrained.state_dict())
+
+
+@cache
+def bfloat16_pays() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware (AVX512_BF16 or AMX); elsewhere it would be slower, not faster.
+
+    MiniLM learns 1.5 times and reads 2 times as quickly in it as in float32; sums, norms and weights stay float32.
+    """
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
+def autocast(device: torch.device, wanted: bool | None) -> AbstractContextManager[Any]:
+    """bfloat16 products on a CPU: as `wanted`, or where they pay (None). A GPU's precision is the trainer's."""
+    on = device.type == "cpu" and (bfloat16_pays() if wanted is None else wanted)
+    return torch.autocast("cpu", torch.bfloat16, enabled=on) if device.type == "cpu" else nullcontext()
 
 
 # -- layers ------------------------------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ from data.atomic import atomic_file
 from data.dataset import open_dataset
 from data.schema import SOURCE, TEXT
 from nlp.baselines import baselines
-from nlp.calibration import fit_mix, fit_temperature, neutral_band, probability
+from nlp.calibration import Joint, fit_joint, join, neutral_band, probability
 from nlp.datamodule import ReviewData
 from nlp.metrics import all_metrics, expected_calibration_error, reliability
 from nlp.sentiment import SentimentModule
+from nlp.slices import slices
 from nlp.splits import PROTOCOL
 
 QUICK = Path(__file__).parent / "configs" / "quick.yaml"
@@ -39,7 +40,7 @@ def logits_on(module: SentimentModule, data: ReviewData, side: str) -> np.ndarra
 def measure(module: pl.LightningModule, datamodule: pl.LightningDataModule, run: Path) -> dict[str, Any]:
     """Calibrate on validation, compare on validation and test, whole and by source; see `data.training`.
 
-    The temperature, the neutral band and the n-grams' share go into `run/best.ckpt`, from where the refit takes them.
+    What it finds goes into `run/best.ckpt`, from where the refit takes them.
     """
     if not isinstance(module, SentimentModule) or not isinstance(datamodule, ReviewData):
         raise TypeError(f"{type(module).__name__} and {type(datamodule).__name__} are not a sentiment model's")
@@ -50,29 +51,37 @@ def measure(module: pl.LightningModule, datamodule: pl.LightningDataModule, run:
     texts = {side: data.reviews[TEXT].iloc[data.rows(side)].tolist() for side in truth}
     sides = ("validation", "test")
     module.mix.zero_()
+    module.slopes.zero_()
     encoder = {side: logits_on(module, data, side) for side in sides}
-    mix, temperature, logits, parts = 0.0, fit_temperature(encoder["validation"], truth["validation"]), encoder, {}
+    length = {side: data.tokens.lengths[data.rows(side)] for side in sides}
+    bag: dict[str, Any] = dict.fromkeys(sides)
+    parts = {}
+    alone = fit_joint(encoder["validation"], None, length["validation"], truth["validation"])
     if module.bag is not None:
         bag = {side: module.bag.logits(data.tokens, data.rows(side)) for side in sides}
         parts = {
-            f"{ours} without n-grams": {side: probability(encoder[side], temperature) for side in sides},
+            f"{ours} without n-grams": {s: _probability(encoder[s], None, length[s], alone) for s in sides},
             "n-grams without encoder": {side: probability(bag[side], 1.0) for side in sides},
         }
-        mix, temperature = fit_mix(encoder["validation"], bag["validation"], truth["validation"])
-        logits = {side: encoder[side] + mix * bag[side] for side in sides}
-    band = neutral_band(probability(logits["validation"], temperature), truth["validation"])
-    _write_calibration(run / "best.ckpt", temperature, band, mix)
+    joint = fit_joint(encoder["validation"], bag["validation"], length["validation"], truth["validation"])
+    ours_on = {side: _probability(encoder[side], bag[side], length[side], joint) for side in sides}
+    band = neutral_band(ours_on["validation"], truth["validation"])
+    _write_calibration(run / "best.ckpt", joint, band)
 
-    predicted = {ours: {side: probability(logits[side], temperature) for side in sides}, **parts}
+    predicted = {ours: ours_on, **parts}
     for name, baseline in baselines().items():
         baseline.fit(texts["train"], truth["train"])
-        predicted[name] = {side: baseline.predict(texts[side]) for side in logits}
+        predicted[name] = {side: baseline.predict(texts[side]) for side in sides}
 
-    metrics = {side: {m: all_metrics(truth[side], p[side]) for m, p in predicted.items()} for side in logits}
+    metrics = {side: {m: all_metrics(truth[side], p[side]) for m, p in predicted.items()} for side in sides}
     source = data.reviews[SOURCE].to_numpy(object)[data.rows("test")]
     for name in sorted(set(source)) if len(set(source)) > 1 else []:
         rows = source == name
         metrics[f"test: {str(name).removesuffix('-train')}"] = {
+            method: all_metrics(truth["test"][rows], p["test"][rows]) for method, p in predicted.items()
+        }
+    for name, rows in slices(texts["test"]).items():
+        metrics[f"test: {name}"] = {
             method: all_metrics(truth["test"][rows], p["test"][rows]) for method, p in predicted.items()
         }
     return {
@@ -92,14 +101,13 @@ def measure(module: pl.LightningModule, datamodule: pl.LightningDataModule, run:
             "usable": data.n_usable,
         },
         "calibration": {
-            "temperature": temperature,
-            "mix": mix,
+            **joint._asdict(),
             "neutral_band": band,
-            "ece_before": expected_calibration_error(truth["test"], probability(logits["test"], 1.0)),
+            "ece_before": expected_calibration_error(truth["test"], probability(encoder["test"], 1.0)),
             "ece_after": expected_calibration_error(truth["test"], predicted[ours]["test"]),
             "bins": reliability(truth["test"], predicted[ours]["test"]),
         },
-        "notes": _notes(data, mix),
+        "notes": _notes(data, joint.mix),
     }
 
 
@@ -129,11 +137,19 @@ def _notes(data: ReviewData, mix: float) -> list[str]:
     return notes
 
 
-def _write_calibration(checkpoint: Path, temperature: float, band: float, mix: float) -> None:
+def _probability(encoder: np.ndarray, bag: np.ndarray | None, length: np.ndarray, joint: Joint) -> np.ndarray:
+    both = join(encoder, 0.0 if bag is None else bag, length, joint.mix, joint.encoder_slope, joint.bag_slope)
+    return probability(both, joint.temperature)
+
+
+def _write_calibration(checkpoint: Path, joint: Joint, band: float) -> None:
     content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    content["state_dict"]["temperature"] = torch.tensor(temperature)
-    content["state_dict"]["neutral_band"] = torch.tensor(band)
-    content["state_dict"]["mix"] = torch.tensor(mix)
+    content["state_dict"] |= {
+        "temperature": torch.tensor(joint.temperature),
+        "neutral_band": torch.tensor(band),
+        "mix": torch.tensor(joint.mix),
+        "slopes": torch.tensor([joint.encoder_slope, joint.bag_slope]),
+    }
     with atomic_file(checkpoint) as temporary:
         torch.save(content, temporary)
 

@@ -4,11 +4,11 @@ Devlin et al., "BERT" (2019), with the mean of the last layer's token states as 
 "Sentence-BERT", 2019) and one linear unit on it. With windows w of a review and a linear head f:
 
     encoder logit = mean over w of f(mean over tokens of encoder(w))
-    p(positive) = sigmoid((encoder logit + mix · bag logit) / temperature)
+    p(positive) = sigmoid(((1 + s u) · encoder logit + mix · (1 + t u) · bag logit) / temperature), u = log(tokens / 64)
 
 Training minimises the mean over reviews of the binary cross-entropy of sigmoid(encoder logit) plus l1 · sum of
-|weights|. The bag of n-grams (nlp/ngrams.py) is fitted at its start, by itself; `mix`, `temperature` and
-`neutral_band` are set on validation afterwards (nlp/calibration.py). Layers further from the head
+|weights|. The bag of n-grams (nlp/ngrams.py) is fitted at its start, by itself; `mix`, `slopes` (s, t), `temperature`
+and `neutral_band` are set on validation afterwards (nlp/calibration.py). Layers further from the head
 can learn more slowly (Howard and Ruder, "Universal Language Model Fine-tuning", 2018) or not at all.
 """
 
@@ -23,7 +23,10 @@ from torch import Tensor, nn
 
 from data.errors import UserError
 from nlp import encoder as encoders
+from nlp.calibration import join
 from nlp.ngrams import NGramBag
+
+CALIBRATION = ("temperature", "neutral_band", "mix", "slopes")  # set on validation (nlp/evaluate.py)
 
 Batch = dict[str, Any]  # nlp/datamodule.py lists its keys
 
@@ -61,6 +64,7 @@ class SentimentModule(pl.LightningModule):
         warmup: share of the steps in which the rate rises.
         schedule: what the rate does after that: `linear` or `cosine` to zero, or `constant`.
         refit_rate: share of the rates used by a warm refit.
+        cpu_bfloat16: bfloat16 products on a CPU; None: where the CPU has them in hardware. A GPU: --trainer.precision.
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
         encoder_config: set by the module itself; the encoder's configuration as JSON.
     """
@@ -72,6 +76,7 @@ class SentimentModule(pl.LightningModule):
     temperature: Tensor
     neutral_band: Tensor
     mix: Tensor
+    slopes: Tensor
 
     def __init__(
         self,
@@ -79,7 +84,7 @@ class SentimentModule(pl.LightningModule):
         max_tokens: int = 256,
         warm_refit: bool = False,
         ngram_buckets: int = 0,
-        ngram_inverse_l2: float = 10.0,
+        ngram_inverse_l2: float = 16.0,
         freeze_layers: int = 0,
         cache_frozen: bool = False,
         dropout: float = 0.1,
@@ -93,6 +98,7 @@ class SentimentModule(pl.LightningModule):
         warmup: float = 0.1,
         schedule: str = "linear",
         refit_rate: float = 0.5,
+        cpu_bfloat16: bool | None = None,
         gradient_checkpointing: bool = False,
         encoder_config: str = "",
     ) -> None:
@@ -124,7 +130,11 @@ class SentimentModule(pl.LightningModule):
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("neutral_band", torch.zeros(()))
         self.register_buffer("mix", torch.zeros(()))
+        self.register_buffer("slopes", torch.zeros(2))
         self.bag = NGramBag(ngram_buckets) if ngram_buckets else None
+        # Set by who reads aspects (nlp/predictor.py): they are no part of what is trained here.
+        self.aspect_head: nn.Module | None = None
+        self.aspect_layer = 0
         self._frozen: list[nn.Module] = []
         self._upper: Callable[..., Any] | None = None
         self._warm = False
@@ -148,16 +158,20 @@ class SentimentModule(pl.LightningModule):
         """Logits of positive: (reviews,)."""
         mask = batch["mask"]  # (windows, tokens)
         attention = encoders.attention(self.encoder, mask) if batch["padded"] else None
-        if "hidden" in batch and self._upper is not None:
-            given = batch["hidden"].to(self.head.weight.dtype)
-            states = self._upper(inputs_embeds=given, attention_mask=attention).last_hidden_state
-        else:
-            states = self.encoder(input_ids=batch["input_ids"], attention_mask=attention).last_hidden_state
-        text = pool_tokens(states, mask)  # (windows, size)
+        with encoders.autocast(self.device, self.hparams["cpu_bfloat16"]):
+            if "hidden" in batch and self._upper is not None:
+                given = batch["hidden"].to(self.head.weight.dtype)
+                states = self._upper(inputs_embeds=given, attention_mask=attention).last_hidden_state
+            else:
+                states = self.encoder(input_ids=batch["input_ids"], attention_mask=attention).last_hidden_state
+        text = pool_tokens(states.to(self.head.weight.dtype), mask)  # (windows, size)
         logits = pool_windows(self.head(self.dropout(text)).squeeze(-1), batch["review"], batch["windows"])
-        if self.bag is None or "ngram" not in batch:
+        if "length" not in batch:
             return logits
-        return logits + self.mix * self.bag(batch["ngram"], batch["ngram_review"], logits)
+        bag = torch.zeros_like(logits)
+        if self.bag is not None:
+            bag = self.bag(batch["ngram"], batch["ngram_review"], logits)
+        return join(logits, bag, batch["length"], self.mix, self.slopes[0], self.slopes[1])
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
         logits, label = self(batch), batch["label"]
@@ -194,7 +208,7 @@ class SentimentModule(pl.LightningModule):
 
     def warm_start(self, fitted: "SentimentModule") -> None:
         """Take over from the module before the refit: its calibration, and with `warm_refit` its weights."""
-        for name in ("temperature", "neutral_band", "mix"):
+        for name in CALIBRATION:
             getattr(self, name).copy_(getattr(fitted, name))
         if self.hparams["warm_refit"]:
             self.load_state_dict(fitted.state_dict())
@@ -212,7 +226,8 @@ class SentimentModule(pl.LightningModule):
             def frozen_states(ids: Tensor, mask: Tensor) -> Tensor:
                 ids, mask = ids.to(self.device), mask.to(self.device)
                 wide = None if bool(mask.all()) else encoders.attention(self.encoder, mask)
-                return lower(input_ids=ids, attention_mask=wide).last_hidden_state
+                with encoders.autocast(self.device, self.hparams["cpu_bfloat16"]):
+                    return lower(input_ids=ids, attention_mask=wide).last_hidden_state
 
             self.trainer.datamodule.keep_frozen_states(frozen_states, self.size)  # type: ignore[attr-defined]
 

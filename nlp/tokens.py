@@ -1,7 +1,8 @@
 """Texts to token windows, and windows to padded batches.
 
 A text of any length becomes one or more overlapping windows of at most `max_tokens`, evenly spread so that the first
-begins at its first token and the last ends at its last: nothing is cut off, and every window of a long text is full.
+begins at its first token and the last ends at its last: nothing is cut off. The windows of a text are of one length and
+no longer than it takes: of 290 tokens three windows of 105, not three full ones of 126.
 Tokens of many texts lie one after the other in one flat array with offsets; nothing is padded before it is a batch.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-OVERLAP = 0.25  # of a window: a phrase cut by one window's edge stands whole in the next
+OVERLAP = 0.125  # of a window: a phrase cut by one window's edge stands whole in the next
 _LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 
@@ -24,7 +25,7 @@ def clean(text: str) -> str:
     'Good.  Very good.'
     """
     text = _LINE_BREAK.sub(" ", text) if "<" in text else text
-    return text.replace("\\x00", " ")
+    return text.replace("\x00", " ")
 
 
 @dataclass(frozen=True)
@@ -83,17 +84,34 @@ def cut(lengths: np.ndarray, room: int, most: int | None = None) -> Windows:
         lengths: tokens of each text. Shape: (texts,).
         room: tokens in a window, special tokens not counted.
         most: at most so many windows of a text, still spread from its first to its last token. None: as many as it
-            takes to cover every token with neighbours overlapping by a quarter.
+            takes to cover every token with neighbours overlapping by an eighth of a full window.
     """
-    step = max(1, room - int(room * OVERLAP))
-    count = 1 + np.ceil(np.maximum(lengths - room, 0) / step).astype(np.int64)
-    if most is not None:
-        count = np.minimum(count, most)
+    overlap = int(room * OVERLAP)
+    wanted = 1 + np.ceil(np.maximum(lengths - room, 0) / max(1, room - overlap)).astype(np.int64)
+    count = wanted if most is None else np.minimum(wanted, most)
+    enough = np.ceil((lengths + (count - 1) * overlap) / count).astype(np.int64)
+    size = np.minimum(np.where(count < wanted, room, enough), np.minimum(lengths, room))
     text = np.repeat(np.arange(len(lengths)), count)
     place = np.arange(len(text)) - np.repeat(np.cumsum(count) - count, count)
-    slack = np.maximum(lengths - room, 0)[text]
+    slack = (lengths - size)[text]
     start = np.round(place * slack / np.maximum(count[text] - 1, 1)).astype(np.int64)
-    return Windows(text, start, np.minimum(lengths[text], room))
+    return Windows(text, start, size[text])
+
+
+def scatter(windows: Windows, lengths: np.ndarray, chance: np.ndarray) -> Windows:
+    """The windows moved by chance: each of a text's n windows starts anywhere in its n-th of the possible starts.
+
+    Args:
+        windows: all windows of each text together.
+        lengths: tokens of each text. Shape: (texts,).
+        chance: a number in [0, 1) for each window. Shape: (windows,).
+    """
+    first = np.searchsorted(windows.text, windows.text, "left")
+    count = np.searchsorted(windows.text, windows.text, "right") - first
+    starts = lengths[windows.text] - windows.length + 1
+    place = np.arange(len(first)) - first
+    start = np.minimum(((place + chance) / count * starts).astype(np.int64), starts - 1)  # a chance may round up to 1
+    return Windows(windows.text, start, windows.length)
 
 
 @dataclass(frozen=True)
