@@ -29,12 +29,14 @@ def _recommend(arguments: Namespace) -> Path:
 
 
 def _reviews(arguments: Namespace) -> Path:
-    from nlp.scorer import score_file, score_reviews
-
     if arguments.input is None:
+        from nlp.scorer import score_reviews
+
         return score_reviews(arguments.dataset, arguments.out, limit=arguments.limit)
     if arguments.out is None:
         raise UserError("--input needs --out FILE: the scored copy of the table is written there.")
+    from nlp.table_scoring import score_file
+
     return score_file(
         arguments.input, arguments.text_column, arguments.out, dataset=arguments.dataset, limit=arguments.limit
     )
@@ -60,6 +62,14 @@ _SCORERS: dict[str, Callable[[Namespace], Path]] = {
 }
 
 
+_INPUT = (
+    "CSV, TSV or Parquet of any size to score instead, with the model that --dataset would use. --out (.csv, .tsv or "
+    ".parquet) gets all its rows and columns; a row that cannot be read has no score and a reason in column 'problem'. "
+    "A run that was stopped goes on with the same command. In CSV, a text cell that a spreadsheet would take for a "
+    "formula (it begins with = + - @, a tab or a line break, and is no number) gets a leading apostrophe."
+)
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="score.py", description="Score a dataset with the models in use.", exit_on_error=False)
     commands = parser.add_subcommands()
@@ -80,7 +90,7 @@ def _parser() -> ArgumentParser:
                 "--reasons", type=bool, default=True, help="Name the event behind each title; false: faster."
             )
         if name == "reviews":
-            sub.add_argument("--input", type=Path | None, default=None, help="CSV or Parquet to score instead.")
+            sub.add_argument("--input", type=Path | None, default=None, help=_INPUT)
             sub.add_argument("--text-column", type=str, default="text", help="Column of --input with the text.")
             sub.add_argument("--limit", type=int | None, default=None, help="Score this many reviews at most.")
         if name == "engagement":

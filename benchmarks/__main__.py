@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME`: peers, variety, cold and scale; see docs/benchmarks.md."""
+"""`python -m benchmarks NAME`: peers, variety, cold, scale and reviews; see docs/benchmarks.md."""
 
 import signal
 import sys
@@ -6,13 +6,20 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.cold import cold
 from benchmarks.compare import peers
+from benchmarks.reviews import reviews
 from benchmarks.scale import scale
 from benchmarks.variety import variety
 from data import command
 from data.errors import UserError
 from data.quiet import quiet_lightning
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"peers": peers, "variety": variety, "cold": cold, "scale": scale}
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "peers": peers,
+    "variety": variety,
+    "cold": cold,
+    "scale": scale,
+    "reviews": reviews,
+}
 
 
 def main(args: Sequence[str] | None = None) -> int:

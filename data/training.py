@@ -15,9 +15,9 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from data.refit import prepare_refit
 
 _OF_SETTINGS = re.compile(r"[/\\]torch[/\\](nn|optim)[/\\]")
 
+Complete = Callable[[Path, pl.LightningDataModule], dict[str, Any]]  # (run folder with model.ckpt, datamodule)
 Measure = Callable[[pl.LightningModule, pl.LightningDataModule, Path], dict[str, Any]]
 
 
@@ -53,6 +54,8 @@ class Package:
     measure: Measure  # (best module, datamodule, run folder) -> metrics, headline, split, notes, calibration
     evaluate: Callable[[list[str]], None]  # the arguments after `evaluate`
     links: tuple[tuple[str, str], ...] = ()  # datamodule attribute -> module argument, e.g. ("n_users", "n_users")
+    complete: Complete | None = None  # what a run needs besides its checkpoint; what it returns joins the report
+    further: Mapping[str, Callable[[list[str]], None]] = field(default_factory=dict)  # commands of this package alone
 
 
 def main(package: Package, args: Sequence[str] | None = None) -> int:
@@ -66,6 +69,8 @@ def _dispatch(package: Package, argv: list[str]) -> None:
     try:
         if argv[:1] == ["evaluate"]:
             package.evaluate(argv[1:])
+        elif argv and argv[0] in package.further:
+            package.further[argv[0]](argv[1:])
         elif argv[:1] == ["promote"]:
             _promote(package, argv[1:])
         else:
@@ -242,6 +247,9 @@ class _MarqueeCLI(LightningCLI):
         ended = time.perf_counter()
         if trainer.is_global_zero:
             datamodule.save(self.run)
+            if self.package.complete is not None:
+                measured |= self.package.complete(self.run, datamodule)
+            ended = time.perf_counter()
             seconds = {
                 "fit": fitted - started,
                 "measure": measured_at - fitted,

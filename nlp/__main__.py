@@ -1,14 +1,27 @@
-"""`python -m nlp fit|validate|test|predict|evaluate|promote`: review sentiment (data/training.py does the work)."""
+"""`python -m nlp fit|validate|test|predict|evaluate|promote|aspects|export`: review sentiment.
+
+data/training.py does the work; `aspects` and `export` are nlp/aspect_fit.py and nlp/export.py.
+"""
 
 import sys
 from collections.abc import Sequence
 
 from data import training
+from nlp.aspect_fit import aspects, complete
 from nlp.datamodule import ReviewData
 from nlp.evaluate import LINKS, evaluate, measure
+from nlp.export import export_command
 from nlp.sentiment import SentimentModule
 
-PACKAGE = training.Package(name="nlp", models=("sentiment",), measure=measure, evaluate=evaluate, links=LINKS)
+PACKAGE = training.Package(
+    name="nlp",
+    models=("sentiment",),
+    measure=measure,
+    evaluate=evaluate,
+    links=LINKS,
+    complete=complete,
+    further={"aspects": aspects, "export": export_command},
+)
 
 __all__ = ["PACKAGE", "ReviewData", "SentimentModule", "main"]
 

@@ -1,0 +1,166 @@
+"""A trained model with its tokenizer, engine and aspects: texts to labels, probabilities and aspects.
+
+A text of any length is read whole: its overlapping windows (nlp/tokens.py) are scored and their logits averaged, as in
+training. Windows of many texts are sorted by length before they become batches, and the results put back in order.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from data.schema import LABEL
+from nlp import encoder as encoders
+from nlp.aspects import NGRAM_BUCKETS, AspectFinder, Sentences
+from nlp.calibration import join, label_of, probability
+from nlp.export import Engine, load_engine, served, token_outputs, torch_engine
+from nlp.ngrams import ngrams_of
+from nlp.reading import (
+    Reading,
+    Spans,
+    means,
+    read_texts,
+    speaking,
+    sum_by_sentence,
+    tokenise_sentences,
+    tokens_of,
+)
+from nlp.sentiment import SentimentModule
+from nlp.tokens import Tokens, frame_of, tokenise
+
+P_POSITIVE = "p_positive"
+
+
+class SentimentScorer:
+    """Made with `load`.
+
+    Args:
+        module: the served model.
+        tokenizer: its tokenizer.
+        run_id: what scored rows say they come from.
+        engine: what runs the encoder (nlp/export.py); None: torch in float32.
+        finder: finds aspects; None: none are found.
+    """
+
+    def __init__(
+        self,
+        module: SentimentModule,
+        tokenizer: Any,
+        run_id: str,
+        engine: Engine | None = None,
+        finder: AspectFinder | None = None,
+    ) -> None:
+        self.module = module.eval()
+        self.tokenizer = tokenizer
+        self.run_id = run_id
+        self.engine = engine or torch_engine(token_outputs(module))
+        self.finder = finder
+        self.frame = frame_of(tokenizer)
+        self.max_tokens = int(module.hparams["max_tokens"])
+
+    @classmethod
+    def load(cls, run: Path, device: str = "auto") -> "SentimentScorer":
+        """The served model of a run folder; neither hub nor training data are needed.
+
+        Args:
+            run: see nlp.scorer.find_current.
+            device: `cpu`, `cuda`, `mps` or `auto`: the fastest there is.
+
+        Raises:
+            UserError: the run's files are missing or damaged.
+        """
+        module = served(run, device)
+        tokenizer = encoders.load_tokenizer(str(run / encoders.FOLDER), str(run / encoders.FOLDER))
+        return cls(module, tokenizer, run.name, load_engine(run, module), AspectFinder.load(run))
+
+    @torch.inference_mode()
+    def logits(self, texts: Sequence[str], progress: bool = False) -> np.ndarray:
+        """Each text's logit, before the temperature: encoder and bag joined. Shape: (texts,)."""
+        tokens = tokenise(self.tokenizer, texts)
+        found = read_texts(self.engine, tokens, self.frame, self.max_tokens, by_token=False, progress=progress)
+        return self._joined(tokens, found.logit)
+
+    def predict(self, texts: Sequence[str | None], progress: bool = False) -> pd.DataFrame:
+        """`label` and calibrated `p_positive` of each text, in the order given.
+
+        A text without a word (empty, spaces) says nothing: it is neutral with 0.5.
+        """
+        said = _strings(texts)
+        return self._labelled(said, self.logits(said, progress))
+
+    @torch.inference_mode()
+    def analyse(self, texts: Sequence[str | None], progress: bool = False) -> pd.DataFrame:
+        """What `predict` gives, and `aspects`: for each text a list of dicts of aspect, p_positive, start and end.
+
+        `start` and `end` are the characters of the sentence that speaks of the aspect; in order of place. An aspect
+        that several sentences speak of is there several times.
+        """
+        said = _strings(texts)
+        if self.finder is None:
+            frame = self.predict(said, progress)
+            frame["aspects"] = pd.Series([[] for _ in said], dtype=object)
+            return frame
+        tokens, spans = tokenise_sentences(self.tokenizer, said)
+        found = read_texts(self.engine, tokens, self.frame, self.max_tokens, by_token=True, progress=progress)
+        frame = self._labelled(said, self._joined(tokens, found.logit))
+        frame["aspects"] = pd.Series(self._aspects(said, tokens, spans, found), dtype=object)
+        return frame
+
+    def _aspects(self, texts: list[str], tokens: Tokens, spans: Spans, found: Reading) -> list[list[dict[str, Any]]]:
+        aspects: list[list[dict[str, Any]]] = [[] for _ in texts]
+        finder, clauses = self.finder, spans.clauses
+        if finder is None or found.token_logit is None or found.token_aspect is None or not len(spans.text):
+            return aspects
+        text = spans.text[clauses.sentence].tolist()
+        bounds = zip(text, clauses.start.tolist(), clauses.end.tolist(), strict=True)
+        keywords = finder.keywords.count([texts[i][start:end] for i, start, end in bounds])
+        row, gram = ngrams_of(*tokens_of(tokens.flat, spans.first, spans.last), NGRAM_BUCKETS)
+        state = means(found.token_aspect, spans.first, spans.last)
+        p = finder.mentions(Sentences(sum_by_sentence(keywords, spans), row, gram, state))
+        sentence, aspect = np.nonzero(p > float(finder.arrays["threshold"]))
+        first, last = speaking(spans, keywords, sentence, aspect)
+        mood = finder.sentiment(
+            means(found.token_logit, first, last),
+            bag_logits(self.module, tokens.flat, first, last),
+            found.logit[spans.text[sentence]],
+        )
+        start, end = spans.start[sentence].tolist(), spans.end[sentence].tolist()
+        for i, name, p_positive, a, b in zip(
+            spans.text[sentence].tolist(), aspect.tolist(), mood.tolist(), start, end, strict=True
+        ):
+            aspects[i].append({"aspect": finder.names[name], P_POSITIVE: p_positive, "start": a, "end": b})
+        return aspects
+
+    def _joined(self, tokens: Tokens, encoder: np.ndarray) -> np.ndarray:
+        module = self.module
+        bag = 0.0 if module.bag is None else module.bag.logits(tokens, np.arange(len(encoder)))
+        return join(encoder, bag, tokens.lengths, float(module.mix), *module.slopes.tolist())
+
+    def _labelled(self, texts: Sequence[str], logits: np.ndarray) -> pd.DataFrame:
+        p = probability(logits, float(self.module.temperature))
+        label = label_of(p, float(self.module.neutral_band)).astype(object)
+        silent = np.array([not text.strip() for text in texts], dtype=bool)
+        p[silent], label[silent] = 0.5, "neutral"
+        return pd.DataFrame({LABEL: label, P_POSITIVE: p})
+
+
+def bag_logits(module: SentimentModule, flat: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """The n-gram bag's logit of stretches of tokens, which may come several times; 0 without a bag. (stretches,)."""
+    if module.bag is None or not len(first):
+        return np.zeros(len(first))
+    distinct, back = np.unique(np.stack([first, last], 1), axis=0, return_inverse=True)
+    logits = np.zeros(len(distinct))
+    # A clause and the sentence around it overlap: each length of overlap is a reading of its own.
+    left = np.arange(len(distinct))
+    while len(left):
+        apart = np.concatenate([[True], distinct[left[1:], 0] >= np.maximum.accumulate(distinct[left, 1])[:-1]])
+        now, left = left[apart], left[~apart]
+        logits[now] = module.bag.logits(*tokens_of(flat, distinct[now, 0], distinct[now, 1]))
+    return logits[back]
+
+
+def _strings(texts: Sequence[str | None]) -> list[str]:
+    return ["" if text is None or text is pd.NA or text != text else str(text) for text in texts]
