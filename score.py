@@ -32,7 +32,14 @@ def _reviews(arguments: Namespace) -> Path:
     if arguments.input is None:
         from nlp.scorer import score_reviews
 
-        return score_reviews(arguments.dataset, arguments.out, limit=arguments.limit)
+        return score_reviews(
+            arguments.dataset,
+            arguments.out,
+            limit=arguments.limit,
+            tone=arguments.tone,
+            service=arguments.service,
+            reply_model=arguments.reply_model,
+        )
     if arguments.out is None:
         raise UserError("--input needs --out FILE: the scored copy of the table is written there.")
     from nlp.table_scoring import score_file
@@ -93,6 +100,14 @@ def _parser() -> ArgumentParser:
             sub.add_argument("--input", type=Path | None, default=None, help=_INPUT)
             sub.add_argument("--text-column", type=str, default="text", help="Column of --input with the text.")
             sub.add_argument("--limit", type=int | None, default=None, help="Score this many reviews at most.")
+            sub.add_argument("--tone", type=str, default="warm", help="Of the reply drafts: warm, formal or brief.")
+            sub.add_argument("--service", type=str, default="our service", help="Name that the drafts are signed with.")
+            sub.add_argument(
+                "--reply-model",
+                type=str | None,
+                default=None,
+                help="Text-generation model for the drafts, a hub name or folder; default: compiled from parts.",
+            )
         if name == "engagement":
             sub.add_argument(
                 "--horizon",
