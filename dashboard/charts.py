@@ -137,6 +137,33 @@ def fan_chart(past: pd.DataFrame, forecast: pd.DataFrame, *, title: str, unit: s
     return alt.layer(*layers).properties(title=heading(title, *told))
 
 
+def share_chart(course: pd.DataFrame, *, period: str, dark: bool) -> Any:
+    """The share of positive reviews over time as a line in its 95 % band.
+
+    Args:
+        course: `date` (start of the period), share, low, high (in [0, 1]), reviews.
+        period: what a point stands for, such as "week".
+    """
+    c = colours(dark)
+    x = alt.X("date:T", title=None, axis=alt.Axis(format="%-d %b %Y", labelOverlap=True, tickCount=6))
+    percents = alt.Axis(format=".0%", tickCount=5)
+    tips = [
+        alt.Tooltip("date:T", title=f"{period.capitalize()} from", format="%-d %B %Y"),
+        alt.Tooltip("share:Q", title="Positive", format=".0%"),
+        alt.Tooltip("low:Q", title="95 % interval from", format=".0%"),
+        alt.Tooltip("high:Q", title="to", format=".0%"),
+        alt.Tooltip("reviews:Q", title="Reviews", format=",.0f"),
+    ]
+    base = alt.Chart(course).encode(x=x, tooltip=tips)
+    scale = alt.Scale(domain=[0, 1])
+    band = base.mark_area(color=c.accent, opacity=0.2).encode(y=alt.Y("low:Q", title=None, axis=percents), y2="high:Q")
+    line = base.mark_line(color=c.accent, strokeWidth=2, point={"filled": True, "color": c.accent}).encode(
+        y=alt.Y("share:Q", title=None, axis=percents, scale=scale)
+    )
+    heads = heading(f"Share of positive reviews per {period}", "Line: mean probability; band: 95\u00a0% interval")
+    return alt.layer(band, line).properties(title=heads)
+
+
 def _day(time: pd.Timestamp) -> str:
     return f"{time.day} {time:%b %Y}"
 

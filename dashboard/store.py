@@ -18,7 +18,7 @@ from dashboard.road import serving_run
 from data import home, runs
 from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import ITEM_ID, LABEL, REVIEW_ID, SCORES, TEXT, USER_ID
+from data.schema import SCORES, USER_ID
 from recsys import rows, signals
 from recsys.viewing import Viewing, read_catalogue, read_viewing
 
@@ -170,28 +170,6 @@ def _plain(value: Any) -> str:
 def member_label(data: Dataset, user_id: str) -> str:
     """ "Member 196 · 49 · writer", or the member's name where the users table has one."""
     return _member_labels(str(data.folder), data.fingerprint).get(user_id, f"Member {user_id}")
-
-
-@st.cache_resource(max_entries=4, show_spinner=False)
-def _reviews(folder: str, fingerprint: str, age: float | None) -> pd.DataFrame:
-    data = open_dataset(Path(folder).name)
-    frame = data.reviews()
-    known = scores(data.name, "review_scores")
-    # Review sites leave their line-break tags in the text.
-    text = frame[TEXT].str.replace(r"\s*<br\s*/?>\s*", "\n", regex=True)
-    frame = frame.rename(columns={LABEL: "given_label"}).assign(**{TEXT: text})
-    if known is None:
-        return frame.assign(label=None, p_positive=float("nan"), run_id=None)
-    columns = [REVIEW_ID, LABEL, "p_positive", ITEM_ID, "run_id"]
-    merged = frame.merge(known[columns].rename(columns={ITEM_ID: "linked"}), on=REVIEW_ID, how="left")
-    return merged.assign(item_id=merged[ITEM_ID].fillna(merged["linked"])).drop(columns="linked")
-
-
-def reviews(data: Dataset) -> pd.DataFrame | None:
-    """The reviews with their scores beside them (label, p_positive; null where not scored); None without reviews."""
-    if not data.has("reviews"):
-        return None
-    return _reviews(str(data.folder), data.fingerprint, scored_at(data.name, "review_scores"))
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

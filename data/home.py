@@ -7,6 +7,7 @@ runs/<dataset>/<model>/current      a file that names the run in use
 evaluations/<dataset>/<model>/      results of `evaluate`, by protocol
 benchmarks/<dataset>/               what `python -m benchmarks` has finished so far
 scores/<dataset>/                   what score.py writes
+marquee.db                          what people do in the dashboard (MARQUEE_DATABASE_URL: elsewhere)
 jobs/                               state, log, cancel flag and lock of each background job
 """
 

@@ -38,7 +38,7 @@ PROBLEM = "problem"
 EMPTY = "empty text"
 UNFAMILIAR = "not in a language the model knows"
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_GROUP_BYTES = 32 << 20  # of a row group of Parquet output
+_GROUP_BYTES = 16 << 20  # of a row group of Parquet output
 _HEAD_BYTES = 1 << 20
 _STATE = "state.json"
 

@@ -204,25 +204,6 @@ def test_markup_in_data_is_shown_as_text(marquee_home: Path) -> None:
         assert "<img" not in check_calm(app)
 
 
-def test_reviews_say_how_many_are_scored_and_filter(full: Dataset) -> None:
-    app = opened("reviews")
-    assert "100 of 200 reviews scored" in check_calm(app)
-    rows = len(app.dataframe[0].value)
-    next(box for box in app.selectbox if box.label == "Mood").set_value("negative").run()
-    check_calm(app)
-    table = app.dataframe[0].value
-    assert set(table["Mood"]) == {"Negative"}
-    assert 0 < len(table) < rows
-    app.text_input[0].set_value("no review holds these words").run()
-    assert "No review matches" in check_calm(app)
-
-
-def test_reviews_without_text_ask_for_it(full: Dataset) -> None:
-    app = opened("reviews")
-    next(button for button in app.button if button.label == "Score it").click().run()
-    assert "Type or paste a review first" in check_calm(app)
-
-
 def test_engagement_offers_series_by_name(full: Dataset) -> None:
     app = opened("engagement")
     text = check_calm(app)

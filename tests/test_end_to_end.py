@@ -195,6 +195,7 @@ def test_click_through(page: Page, address: str, road: Path) -> None:
     # Reviews: what is typed is read by the model.
     go(page, "Reviews")
     expect(page.get_by_text(re.compile(r"60 of 33,530 reviews scored"))).to_be_visible()
+    page.get_by_text("Score a review", exact=True).first.click()
     page.get_by_label("Your review").fill("A wonderful, moving film with brilliant acting.")
     page.get_by_role("button", name="Score it").click()
     expect(page.get_by_text(re.compile(r"The model gives \d+ % to positive"))).to_be_visible()

@@ -132,6 +132,43 @@ def test_a_quote_that_never_closes_costs_one_row_however_long_the_file(
     assert result.index[result["problem"] != ""].tolist() == [5]
 
 
+def test_a_quote_that_closes_too_late_was_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_LINES", 10)
+    for breaks, rows in ((9, 2), (10, 12)):
+        (tmp_path / "in.csv").write_text('id,text\n1,"see' + "\nhere" * breaks + '"\n2,see\n')
+        result = scored(tmp_path / "in.csv")
+        assert len(result) == rows
+        assert (result["problem"] == "").tolist() == [rows == 2] + [False] * (rows - 2) + [True]
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_parts_without_a_readable_row_or_with_another_type(kind: str, tmp_path: Path) -> None:
+    class Mixed(Stub):
+        def predict(self, texts: Sequence[str]) -> pd.DataFrame:
+            many = any("e" in text for text in texts)
+            return super().predict(texts).assign(priority=1.5 if many else 2, item_id="i" if many else None)
+
+    source, out = tmp_path / "in.csv", tmp_path / f"out.{kind}"
+    source.write_text("id,text\n" + "few\n" * 7 + "1,none\n" * 7 + "2,nothing\n" * 7 + "few\n" * 7)
+    score_file(source, "text", out, progress=False, scorer=Mixed())
+    result = read(out)
+    assert result["id"].tolist() == ["few"] * 7 + ["1"] * 7 + ["2"] * 7 + ["few"] * 7
+    assert pd.to_numeric(result["priority"])[7:21].tolist() == [1.5] * 7 + [2] * 7
+    assert pd.to_numeric(result["priority"])[[*range(7), *range(21, 28)]].isna().all()
+    if kind == "parquet":
+        assert result["p_positive"].dtype == float
+        assert result["item_id"].tolist()[6:15] == [None, *["i"] * 7, None]
+
+
+@pytest.mark.parametrize("skip", [0, 1, 9, 10, 11, 25, 29, 30])
+def test_parquet_goes_on_at_any_row(skip: int, tmp_path: Path) -> None:
+    source = tmp_path / "in.parquet"
+    pd.DataFrame({"text": [str(i) for i in range(30)]}).to_parquet(source, row_group_size=10)
+    chunks = list(open_table(source, "text").chunks(4, skip))
+    assert [text for chunk in chunks for text in chunk.texts] == [str(i) for i in range(skip, 30)]
+    assert [x for chunk in chunks for x in chunk.table["text"].to_pylist()] == [str(i) for i in range(skip, 30)]
+
+
 def test_a_line_without_end_is_cut_and_the_next_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "LONGEST_RECORD", 100)
     (tmp_path / "in.csv").write_text("id,text\n1," + "long " * 100_000 + '\n2,here\n3,"' + "x\n" * 80 + '"\n4,see\n')
@@ -508,7 +545,7 @@ def test_a_second_run_on_the_same_output_is_refused(stopped: Path) -> None:
 
 
 MEMORY = """
-import resource, sys
+import re, sys
 sys.path[:0] = {paths!r}
 import test_nlp_files as tests
 from nlp.table_scoring import score_file, Path
@@ -517,15 +554,17 @@ class Stub(tests.Stub):
         self.seen.clear()
         return super().predict(texts)
 score_file(Path({source!r}), "text", Path({out!r}), progress=False, scorer=Stub())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Not ru_maxrss: that begins at what the parent held.
+print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     peaks = []
     for rows in (10_000, 100_000):
         source = tmp_path / f"{rows}.csv"
-        source.write_text("id,text\n" + "".join(f'{i},"a short ""film"", {i}"\n' for i in range(rows)))
+        source.write_text("id,text\n" + "".join(f'{i},"{"a short film, " * 15}"\n' for i in range(rows)))
         script = MEMORY.format(
             paths=[str(ROOT), str(ROOT / "tests")], source=str(source), out=str(source.with_suffix(".out.csv"))
         )

@@ -1,4 +1,4 @@
-"""Reviews: score one as you type it, and read those that are scored."""
+"""Reviews: an inbox with drafts to decide about, what the reviews say together, and a box to score one as you type."""
 
 import html
 from typing import Any
@@ -6,10 +6,14 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import onboarding, page, store
-from dashboard.moods import MOODS, mood_kind, mood_words, percent
+from dashboard import explained, inbox, onboarding, page, store, summary
+from dashboard.inbox import ALL, LINKED, STATES, UNLINKED, Filters, Inbox
+from dashboard.marked import LEGEND, WORD_LEGEND, marked_html
+from dashboard.moods import MOODS, aspect_bars, mood_words, percent
+from dashboard.pane import LAST, OPEN, last_decision, pane
+from dashboard.review_queue import LISTED, review_queue
 from data.dataset import Dataset
-from data.schema import SOURCE, TEXT
+from data.schema import LABEL, REVIEW_ID, SOURCE
 
 EXAMPLES = (
     "The first half drags and the music tells you what to feel, but the last hour is as good as anything I have seen "
@@ -19,25 +23,216 @@ EXAMPLES = (
 )
 # More words than any model reads; a larger paste is refused by the browser with its own message.
 LONGEST = 50_000
-SHOWN = 2000
+_TITLE = "title:"
 
 
 def render() -> None:
-    data = page.header("Reviews", "What people say, scored by the sentiment model")
+    data = page.header("Reviews", "What people say, which to answer first, and a draft of the reply")
     if data is None:
         onboarding.offer(None)
         return
-    score_box(data)
-    st.space("medium")
-    scored_reviews(data)
+    # Only the open one is drawn: the digest takes seconds the first time.
+    names = ("Inbox", "Digest", "Score a review")
+    drawn = (scored_reviews, digest_of, score_box)
+    for tab, draw in zip(st.tabs(names, key="reviews-tab", on_change="rerun"), drawn, strict=True):
+        if tab.open:
+            with tab:
+                draw(data)
+
+
+# The inbox -----------------------------------------------------------------------------------------------------------
+
+
+def scored_reviews(data: Dataset) -> None:
+    box = _scored(data)
+    if box is None:
+        return
+    _inbox(data)
+
+
+def _shares_html(box: Inbox) -> str:
+    shares = box.frame[LABEL].value_counts(normalize=True)
+    moods = [
+        page.sign(kind, f"{100 * shares[label]:.0f} % {words.lower()}")
+        for label, (kind, words) in MOODS.items()
+        if label in shares.index
+    ]
+    scored = f"{len(box.frame):,} of {page.count(box.n_reviews, 'review')} scored"
+    return f'<p class="mq-line"><span>{scored}</span>{"".join(moods)}</p>'
+
+
+def _scored(data: Dataset) -> Inbox | None:
+    """The inbox, or None after what there is to say instead."""
+    box = inbox.inbox(data)
+    if box is None:
+        page.empty(
+            "No reviews in this dataset",
+            f"Dataset '{data.name}' has no reviews table. Add one by importing it with a reviews file, or choose a "
+            "dataset that has reviews.",
+        )
+        return None
+    if box.frame.empty:
+        page.notice("none", f"None of the {page.count(box.n_reviews, 'review')} is scored yet.")
+        onboarding.offer_model(data, "sentiment")
+        return None
+    return box
+
+
+@st.fragment
+@page.guarded
+def _inbox(data: Dataset) -> None:
+    box = inbox.inbox(data)
+    if box is None or box.frame.empty:
+        return
+    catalogue, decided = store.catalogue(data), inbox.decided(data)
+    titles = inbox.shown_titles(catalogue)
+    state = inbox.states(box, decided)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="inbox-filters"):
+        filters = _filters(data, box, titles)
+    kept = inbox.matching(box, filters, titles)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="inbox-states"):
+        chosen = _state(data, state[kept])
+        st.html(_shares_html(box), width="content")
+    queue = box.frame[kept & inbox.in_state(state, chosen)]
+    last_decision()
+    if queue.empty:
+        _nothing(box, kept, state, chosen)
+        return
+    ids = queue[REVIEW_ID].tolist()
+    open_id = st.session_state[OPEN] if st.session_state.get(OPEN) in set(ids) else str(ids[0])
+    left, right = st.columns([2, 3], gap="medium")
+    with left:
+        key = f"inbox-queue-{data.name}"
+        status = dict(zip(decided[REVIEW_ID], decided["status"], strict=True))
+        review_queue(
+            queue,
+            titles,
+            status,
+            open_id,
+            st.session_state.get("inbox-listed", LISTED),
+            key,
+            on_picked=lambda: _open(st.session_state[key].picked),
+            on_more=lambda: _list_more(st.session_state[key].more),
+        )
+    with right:
+        mine = inbox.records(decided[decided[REVIEW_ID] == open_id])
+        next_id = inbox.next_open(box.frame[kept & (state == inbox.OPEN)], ids, open_id)
+        row = int(queue.index[ids.index(open_id)])
+        pane(data, box, row, catalogue, mine[0] if mine else None, next_id or "")
+
+
+def _open(review_id: str | None) -> None:
+    if review_id is not None:
+        st.session_state[OPEN] = review_id
+        st.session_state.pop(LAST, None)
+
+
+def _list_more(rows: int | None) -> None:
+    if rows is not None:
+        st.session_state["inbox-listed"] = rows
+
+
+def _nothing(box: Inbox, kept: pd.Series, state: pd.Series, chosen: str) -> None:
+    if not kept.any():
+        page.empty("No review matches", "Widen the filters above: another mood, another aspect, fewer words.")
+    elif chosen == inbox.OPEN:
+        done = int((state != inbox.OPEN).sum())
+        page.empty(
+            "Nothing is left to answer here",
+            f"Every review that matches is decided ({done:,} of {len(box.frame):,} in all). Look back at them under "
+            "Approved and Dismissed, or widen the filters.",
+        )
+    else:
+        page.empty(
+            f"Nothing is {STATES[chosen].lower()} yet",
+            "Decide about a draft under Open: it is kept here, and can be undone.",
+        )
+
+
+def _filters(data: Dataset, box: Inbox, titles: dict[str, str]) -> Filters:
+    prefix = f"inbox-{data.name}"
+    words = st.text_input("Search", placeholder="words of a review or a title", key=f"{prefix}-words", width=250)
+    mood = st.selectbox(
+        "Mood", ["", *MOODS], format_func=lambda m: MOODS[m][1] if m else "All moods", key=f"{prefix}-mood", width=170
+    )
+    spoken = inbox.aspects_of(box.mentions)
+    counts = dict(zip(spoken["aspect"], spoken["reviews"], strict=True))
+    aspect = st.selectbox(
+        "Aspect",
+        ["", *counts],
+        format_func=lambda a: f"{page.plain(a.capitalize())} ({counts[a]:,})" if a else "All aspects",
+        key=f"{prefix}-aspect",
+        width=170,
+        disabled=not counts,
+    )
+    link = _title_choice(data, box, titles)
+    sources = sorted(box.frame[SOURCE].dropna().unique())
+    source = ""
+    if len(sources) > 1:
+        source = st.selectbox(
+            "Source",
+            ["", *sources],
+            format_func=lambda s: page.plain(s) if s else "All sources",
+            key=f"{prefix}-source",
+            width=170,
+        )
+    item_id = link.removeprefix(_TITLE) if link.startswith(_TITLE) else ""
+    return Filters(mood, aspect, "" if item_id else link, item_id, source, words or "")
+
+
+def _title_choice(data: Dataset, box: Inbox, titles: dict[str, str]) -> str:
+    """LINKED, UNLINKED, "title:" and an id, or "" for any; at first the title that the address names."""
+    counts = inbox.reviews_per_title(box)
+    key, asked = f"inbox-{data.name}-title", st.query_params.get("title")
+    listed = [item_id for item_id in counts if item_id in titles]
+    if asked in titles and asked not in counts:
+        listed.append(asked)
+    if asked in titles and (key not in st.session_state or st.session_state.get(f"{key}-asked") != asked):
+        st.session_state[key] = f"{_TITLE}{asked}"
+    st.session_state[f"{key}-asked"] = asked
+    fixed = {"": "Any or none", LINKED: "Linked to a title", UNLINKED: "Not linked"}
+
+    def told(option: str) -> str:
+        if option in fixed:
+            return fixed[option]
+        item_id = option.removeprefix(_TITLE)
+        return f"{titles[item_id]} ({counts.get(item_id, 0):,})"
+
+    return st.selectbox("Title", [*fixed, *(f"{_TITLE}{i}" for i in listed)], format_func=told, key=key, width=170)
+
+
+def _state(data: Dataset, state: pd.Series) -> str:
+    counts = {name: int(inbox.in_state(state, name).sum()) for name in STATES}
+    chosen = st.segmented_control(
+        "State",
+        list(STATES),
+        default=inbox.OPEN,
+        format_func=lambda name: f"{STATES[name]} {counts[name]:,}",
+        required=True,
+        label_visibility="collapsed",
+        key=f"inbox-{data.name}-state",
+    )
+    return chosen or ALL
+
+
+# The digest ----------------------------------------------------------------------------------------------------------
+
+
+@page.guarded
+def digest_of(data: Dataset) -> None:
+    box = _scored(data)
+    if box is not None:
+        summary.digest_section(data, box, store.catalogue(data))
+
+
+# Score a review ------------------------------------------------------------------------------------------------------
 
 
 @st.fragment
 @page.guarded
 def score_box(data: Dataset) -> None:
-    """Type or paste a review; its sentiment in words and number."""
+    """Type or paste a review; its sentiment in words and number, and what it speaks of."""
     source = store.run_source(data.name, "sentiment")
-    st.subheader("Score a review")
     if source is None:
         onboarding.offer_model(data, "sentiment")
         return
@@ -50,18 +245,23 @@ def score_box(data: Dataset) -> None:
         with st.container(horizontal=True):
             asked = st.button("Score it", type="primary")
             st.button("Try an example", on_click=_next_example)
+    asked = asked or st.session_state.pop("review-example-asked", False)
     with right:
-        asked = asked or st.session_state.pop("review-example-asked", False)
-        if asked and text.strip():
-            model = store.live(data.name, "sentiment")
-            with st.spinner("Reading …" if model and model.ready else "Loading the sentiment model …"):
-                _show_result(_predict(model, text.strip()), source, data)
-        elif asked:
-            page.notice("none", "Type or paste a review first: a sentence is enough.")
-        else:
+        if not asked:
             page.empty(
                 "The verdict appears here", "In words and as a probability, a second after you press the button."
             )
+            return
+        if not text or not text.strip():
+            page.notice("none", "Type or paste a review first: a sentence is enough.")
+            return
+        model = store.live(data.name, "sentiment")
+        with st.spinner("Reading …" if model and model.ready else "Loading the sentiment model …"):
+            result = _analyse(model, text)
+        _show_verdict(result, source, data)
+    if result is not None:
+        with left:
+            _show_marks(result, text, data)
 
 
 def _next_example() -> None:
@@ -71,25 +271,31 @@ def _next_example() -> None:
     st.session_state["review-example-asked"] = True
 
 
-def _predict(model: store.Live | None, text: str) -> pd.Series | None:
+def _analyse(model: store.Live | None, text: str) -> pd.Series | None:
     if model is None:
         return None
     try:
-        return model.future.result(timeout=120).predict([text]).iloc[0]
+        return model.future.result(timeout=120).analyse([text]).iloc[0]
     except Exception:
         store.forget_failed(model)
         raise
 
 
-def _show_result(result: Any, source: str, data: Dataset) -> None:
+def _show_verdict(result: Any, source: str, data: Dataset) -> None:
     if result is None:
         page.notice("warn", "The model is not there any more: train it again on the Models page's command.")
         return
-    label, p_positive = str(result["label"]), float(result["p_positive"])
+    label, p_positive = str(result[LABEL]), float(result["p_positive"])
     kind, words = MOODS.get(label, ("none", label))
     colour = {"good": "#30A46C", "warn": "#F5A524", "bad": "#E5484D"}.get(kind, "#8B9098")
     foreign = "" if source == data.name else f" The model was trained on dataset '{source}'."
     positive, certainty = percent(p_positive), mood_words(label, p_positive).removeprefix(words)
+    aspects = inbox.aspects_of(inbox.mentions_of(pd.Series([result["aspects"]])))
+    spoken = (
+        f'<p class="mq-label" style="margin-top:20px">What it speaks of</p>{aspect_bars(aspects, counted=False)}'
+        if len(aspects)
+        else '<p class="mq-compare mq-muted">It speaks of none of the aspects that are looked for.</p>'
+    )
     st.html(
         '<div class="mq-card" role="status"><p class="mq-label">Sentiment</p>'
         f'<p class="mq-number">{html.escape(words)} <small>{html.escape(certainty)}</small></p>'
@@ -98,123 +304,17 @@ def _show_result(result: Any, source: str, data: Dataset) -> None:
         '<p class="mq-compare mq-muted" style="display:flex;justify-content:space-between">'
         "<span>negative</span><span>positive</span></p>"
         f'<p class="mq-compare">The model gives {positive} % to positive and {100 - positive} % to negative.'
-        f"{html.escape(foreign)}</p></div>"
+        f"{html.escape(foreign)}</p>{spoken}</div>"
     )
 
 
-def scored_reviews(data: Dataset) -> None:
-    """The table with filters, and the reading pane."""
-    st.subheader("Scored reviews")
-    everything = store.reviews(data)
-    if everything is None:
-        page.empty(
-            "No reviews in this dataset",
-            f"Dataset '{data.name}' has no reviews table. Add one by importing it with a reviews file, or choose a "
-            "dataset that has reviews.",
-        )
-        return
-    scored = everything[everything["p_positive"].notna()]
-    if scored.empty:
-        page.notice("none", f"None of the {len(everything):,} reviews is scored yet.")
-        if store.run_source(data.name, "sentiment") is not None:
-            onboarding.offer_model(data, "sentiment")
-        return
-    shares = scored["label"].value_counts(normalize=True)
+def _show_marks(result: Any, text: str, data: Dataset) -> None:
+    with st.spinner("Looking for the words that decided …"):
+        found = explained.deciding_words(data.name, text)
+    legend = (LEGEND if len(result["aspects"]) else "") + (WORD_LEGEND if found.words else "")
     st.html(
-        f"<p>{len(scored):,} of {page.count(len(everything), 'review')} scored: "
-        + ", ".join(
-            page.sign(kind, f"{100 * shares.get(label, 0):.0f} % {words.lower()}")
-            for label, (kind, words) in MOODS.items()
-            if label in shares.index
-        )
-        + "</p>"
-    )
-    _inbox(scored, store.catalogue(data))
-
-
-@st.fragment
-@page.guarded
-def _inbox(scored: pd.DataFrame, catalogue: pd.DataFrame) -> None:
-    chosen = _filtered(scored)
-    if chosen.empty:
-        page.empty("No review matches", "Widen the filters above: another mood, a larger range, fewer words.")
-        return
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        st.caption(
-            f"{page.count(len(chosen), 'review')} match"
-            + (f"; the first {SHOWN:,} are listed" if len(chosen) > SHOWN else "")
-            + ". Click a row to read it."
-        )
-        shown = chosen.head(SHOWN)
-        titles = (
-            shown["item_id"].map(catalogue["shown_title"]) if len(catalogue) else pd.Series(None, index=shown.index)
-        )
-        table = pd.DataFrame(
-            {
-                "Mood": [MOODS.get(label, ("", "Not scored"))[1] for label in shown["label"]],
-                "Positive": 100 * shown["p_positive"].to_numpy(),
-                "Review": shown[TEXT].str.slice(0, 120).str.replace("\n", " ").to_numpy(),
-                "Title": titles.fillna("").to_numpy() if titles.notna().any() else None,
-                "Source": shown[SOURCE].to_numpy(),
-            }
-        ).dropna(axis="columns", how="all")
-        event = st.dataframe(
-            table,
-            hide_index=True,
-            height=460,
-            on_select="rerun",
-            selection_mode="single-cell",
-            key="review-table",
-            column_config={
-                "Mood": st.column_config.TextColumn(width=80),
-                "Positive": st.column_config.ProgressColumn(
-                    "P(positive)", format="%.0f %%", min_value=0.0, max_value=100.0, width=110
-                ),
-                "Review": st.column_config.TextColumn(width="large"),
-            },
-        )
-    with right:
-        picked = [row for row, _ in event["selection"]["cells"]] if event else []
-        _read(shown.iloc[picked[0] if picked and picked[0] < len(shown) else 0], titles, catalogue)
-
-
-def _filtered(scored: pd.DataFrame) -> pd.DataFrame:
-    sources = sorted(scored[SOURCE].dropna().unique())
-    columns = st.columns([2, 2, 2, 3])
-    with columns[0]:
-        label = st.selectbox("Mood", ["All", *MOODS], format_func=lambda name: MOODS.get(name, ("", "All moods"))[1])
-    with columns[1]:
-        low, high = st.slider("Probability of positive (%)", 0, 100, (0, 100))
-    with columns[2]:
-        source = st.selectbox("Source", ["All sources", *sources], disabled=len(sources) < 2)
-    with columns[3]:
-        words = st.text_input("Search in the text", placeholder="any words")
-    keep = scored["p_positive"].between(low / 100, high / 100)
-    if label != "All":
-        keep &= scored["label"] == label
-    if source != "All sources":
-        keep &= scored[SOURCE] == source
-    if words.strip():
-        keep &= scored[TEXT].str.contains(words.strip(), case=False, regex=False)
-    return scored[keep.fillna(False)]
-
-
-def _read(review: pd.Series, titles: pd.Series, catalogue: pd.DataFrame) -> None:
-    title = titles.get(review.name)
-    about = [str(title)] if isinstance(title, str) else []
-    if isinstance(review[SOURCE], str):
-        about.append(review[SOURCE])
-    if review["stars"] == review["stars"] and review["stars"] is not None:
-        about.append(f"{review['stars']:g} stars given")
-    given = review["given_label"]
-    if isinstance(given, str):
-        about.append(f"labelled {MOODS.get(given, ('', given))[1].lower()} in the source")
-    mood = page.sign(mood_kind(review["label"]), mood_words(review["label"], review["p_positive"]))
-    st.html(
-        '<div class="mq-card mq-reading">'
-        f'<p class="mq-label">{html.escape("  ·  ".join(about)) or "Review"}</p><p>{mood}</p>'
-        f'<div class="mq-text">{html.escape(review[TEXT])}</div></div>'
+        f'<div class="mq-text mq-scroll">{marked_html(text, result["aspects"], found.words)}</div>'
+        + (f'<p class="mq-legend">{legend}</p>' if legend else "")
     )
 
 

@@ -6,8 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import members, page, posters, series, shelf, store
-from dashboard.moods import MOODS, mood_kind, mood_words
+from dashboard import members, page, posters, series, shelf, store, summary
 from data.dataset import Dataset
 from recsys import pages, rows
 from recsys.viewing import Viewing, shown, title_of
@@ -41,7 +40,7 @@ def render() -> None:
     with audience:
         _audience(data, item_id, catalogue, seen)
     with said:
-        _reviews(data, item_id)
+        summary.what_people_say(data, item_id)
     st.space("medium")
     _more_like(data, item_id, member, catalogue, seen)
 
@@ -116,34 +115,6 @@ def _audience(data: Dataset, item_id: str, catalogue: pd.DataFrame, seen: Viewin
     charts.show(chart, page.dark(), f"Audience of {name} over the last {HISTORY_DAYS} days", height=260)
     if not len(ahead):
         st.caption("No forecast for this title: the forecaster follows the most-watched titles only.")
-
-
-def _reviews(data: Dataset, item_id: str) -> None:
-    st.subheader("What people say")
-    reviews = store.reviews(data)
-    mine = reviews[reviews["item_id"] == item_id] if reviews is not None else pd.DataFrame()
-    if not len(mine):
-        page.notice("none", "No review in this dataset is linked to this title.")
-        return
-    scored = mine[mine["p_positive"].notna()]
-    if len(scored):
-        labels = scored["label"].value_counts()
-        st.html(
-            f"<p>{page.count(len(scored), 'scored review')} of {len(mine):,}: "
-            + ", ".join(
-                page.sign(kind, f"{labels.get(label, 0)} {words.lower()}") for label, (kind, words) in MOODS.items()
-            )
-            + "</p>"
-        )
-    ordered = scored.sort_values("p_positive", ascending=False) if len(scored) else mine
-    best, worst = ordered.head(2), ordered.iloc[2:].tail(2)
-    for review in pd.concat([best, worst]).to_dict("records"):
-        words = mood_words(review["label"], review["p_positive"]) if len(scored) else ""
-        text = review["text"] if len(review["text"]) <= 320 else review["text"][:320].rsplit(" ", 1)[0] + " …"
-        st.html(
-            f'<div class="mq-quote">{page.sign(mood_kind(review["label"]), words) + "<br>" if words else ""}'
-            f"{html.escape(text)}</div>"
-        )
 
 
 def _more_like(data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFrame, seen: Viewing | None) -> None:

@@ -1,0 +1,207 @@
+"""The review inbox: which reviews are scored, what they speak of, which match the filters, what was decided.
+
+Rows are reviews with scores, the first to answer on top. `text` is the source's own, because the characters that the
+aspects name are of that; for reading, `plain` takes its line-break tags out.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import streamlit as st
+
+from dashboard import store
+from data import replies
+from data.dataset import Dataset, open_dataset
+from data.schema import ASPECTS, CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, STARS, TEXT
+from nlp.replies import draft_replies, tones
+from nlp.triage import complaint_counts, priority_reason
+
+OPEN, APPROVED, DISMISSED, ALL = "open", "approved", "dismissed", "all"
+STATES = {OPEN: "Open", APPROVED: "Approved", DISMISSED: "Dismissed", ALL: "All"}
+LINKED, UNLINKED = "linked", "unlinked"
+_BREAK = re.compile(r"\s*<br\s*/?>\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Inbox:
+    """Shared by all sessions: never change it in place."""
+
+    frame: pd.DataFrame  # by priority; index 0..n-1
+    mentions: pd.DataFrame  # row (position in frame), aspect, p_positive, start, end
+    complaints: pd.Series  # nlp.triage.complaint_counts of all of them
+    n_reviews: int  # of the dataset, scored or not
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the queue shows, whatever its state; "" lets everything through."""
+
+    mood: str = ""
+    aspect: str = ""
+    link: str = ""  # LINKED, UNLINKED
+    item_id: str = ""
+    source: str = ""
+    words: str = ""
+
+
+def inbox(data: Dataset) -> Inbox | None:
+    """The scored reviews of a dataset; None when it has no reviews. Its frame is empty when none is scored.
+
+    Raises:
+        UserError: a table is damaged.
+    """
+    if not data.has("reviews"):
+        return None
+    return _inbox(str(data.folder), data.fingerprint, store.scored_at(data.name, "review_scores"))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _inbox(folder: str, fingerprint: str, age: float | None) -> Inbox:
+    data = open_dataset(Path(folder).name)
+    written, known = data.reviews(), store.scores(data.name, "review_scores")
+    if known is None:
+        known = pd.DataFrame({name: [] for name in (REVIEW_ID, LABEL, "p_positive", "aspects", ITEM_ID, "priority")})
+        known = known.assign(link_confidence=None, reply_draft=None, run_id=None).astype(object)
+    frame = known.rename(columns={ITEM_ID: "linked"}).merge(
+        written[[REVIEW_ID, TEXT, ITEM_ID, STARS, LABEL, CREATED_AT, SOURCE]].rename(columns={LABEL: "given_label"}),
+        on=REVIEW_ID,
+    )
+    frame = frame[frame["p_positive"].notna()]
+    own = frame[ITEM_ID].astype(object)
+    item = own.where(own.notna(), frame["linked"].astype(object))
+    frame = frame.assign(
+        item_id=item.where(item.notna(), None),
+        is_own=own.notna(),
+        p_positive=frame["p_positive"].astype(float),
+        # Scores of an earlier version have no priority: the most negative comes first.
+        priority=frame["priority"].astype(float),
+    ).drop(columns="linked")
+    for name in ("reply_draft", "run_id", SOURCE, "given_label"):  # what is missing is None, which can be compared
+        frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
+    frame = frame.sort_values(["priority", "p_positive"], ascending=[False, True], kind="stable", ignore_index=True)
+    return Inbox(frame, mentions_of(frame["aspects"]), complaint_counts(frame), len(written))
+
+
+def mentions_of(aspects: pd.Series) -> pd.DataFrame:
+    """Every aspect of every review: row (position), aspect, p_positive, start, end."""
+    lists = aspects.astype(object)
+    listed = pa.array(lists.where(lists.notna(), None).tolist(), type=ASPECTS)
+    found = pc.list_flatten(listed)
+    columns = {name: found.field(name).to_pandas() for name in ("aspect", "p_positive", "start", "end")}
+    frame = pd.DataFrame({"row": pc.list_parent_indices(listed).to_pandas(), **columns})
+    return frame[frame["aspect"].notna() & frame["p_positive"].notna()].reset_index(drop=True)
+
+
+def plain(text: str) -> str:
+    """`text` with the line-break tags that review sites leave in it as line breaks."""
+    return _BREAK.sub("\n", text)
+
+
+def opening(text: str, characters: int = 140) -> str:
+    """The first words, on one line."""
+    line = " ".join(_BREAK.sub(" ", text[: 3 * characters]).split())
+    return line if len(line) <= characters else line[:characters].rsplit(" ", 1)[0] + " …"
+
+
+def states(box: Inbox, decided: pd.DataFrame) -> pd.Series:
+    """The state of each row of the inbox: OPEN, APPROVED (edited ones too) or DISMISSED."""
+    status = dict(zip(decided[REVIEW_ID], decided["status"], strict=True))
+    names = {None: OPEN, "approved": APPROVED, "edited": APPROVED, "dismissed": DISMISSED}
+    return box.frame[REVIEW_ID].map(lambda review_id: names[status.get(review_id)]).astype(object)
+
+
+def matching(box: Inbox, filters: Filters, titles: Mapping[str, str]) -> pd.Series:
+    """Which rows pass the filters.
+
+    Args:
+        titles: the shown title of each item_id; the search looks into it too.
+    """
+    frame = box.frame
+    keep = pd.Series(True, index=frame.index)
+    if filters.mood:
+        keep &= (frame[LABEL] == filters.mood).fillna(False)
+    if filters.aspect:
+        keep &= frame.index.isin(box.mentions.loc[box.mentions["aspect"] == filters.aspect, "row"])
+    if filters.link:
+        keep &= frame[ITEM_ID].notna() == (filters.link == LINKED)
+    if filters.item_id:
+        keep &= (frame[ITEM_ID] == filters.item_id).fillna(False)
+    if filters.source:
+        keep &= (frame[SOURCE] == filters.source).fillna(False)
+    if words := filters.words.strip():
+        named = frame[ITEM_ID].map(titles).fillna("").astype(object)
+        keep &= frame[TEXT].str.contains(words, case=False, regex=False) | named.str.contains(
+            words, case=False, regex=False
+        )
+    return keep.astype(bool)
+
+
+def in_state(state: pd.Series, wanted: str) -> pd.Series:
+    return state.notna() if wanted == ALL else state == wanted
+
+
+def next_open(still_open: pd.DataFrame, queue: list[str], review_id: str) -> str | None:
+    """The first open review after `review_id` in the queue, or else the first one; None when no other is open.
+
+    Args:
+        still_open: rows of the inbox that pass the filters and are open.
+        queue: ids in the order in which they are listed; may hold decided ones.
+    """
+    others = [other for other in still_open[REVIEW_ID] if other != review_id]
+    there, at = set(others), queue.index(review_id) if review_id in queue else -1
+    return next((other for other in queue[at + 1 :] if other in there), others[0] if others else None)
+
+
+def aspects_of(mentions: pd.DataFrame) -> pd.DataFrame:
+    """What is said of each aspect, the most spoken of first: aspect, p_positive (mean), mentions, reviews."""
+    found = mentions.groupby("aspect").agg(
+        p_positive=("p_positive", "mean"), mentions=("row", "size"), reviews=("row", "nunique")
+    )
+    return found.sort_values(["reviews", "mentions"], ascending=False, kind="stable").reset_index()
+
+
+def reason(box: Inbox, row: int, as_of: pd.Timestamp | None) -> str:
+    """Why the review in this row has its priority, such as "Very negative about the ending"."""
+    return str(priority_reason(box.frame.iloc[[row]], as_of, counts=box.complaints).iloc[0])
+
+
+def drafts(review: pd.Series, title: str | None) -> dict[str, str]:
+    """The draft in each tone; the one that was scored as "as scored", if no tone gives it."""
+    one = pd.DataFrame([{**review.to_dict(), "title": title}])
+    found = {tone: draft_replies(one, tone)[0] for tone in tones()}
+    scored = review["reply_draft"]
+    if isinstance(scored, str) and scored and scored not in found.values():
+        return {"as scored": scored, **found}
+    return found
+
+
+def scored_tone(review: pd.Series, by_tone: Mapping[str, str]) -> str:
+    """The tone whose draft was scored."""
+    return next((tone for tone, text in by_tone.items() if text == review["reply_draft"]), next(iter(by_tone)))
+
+
+def reviews_per_title(box: Inbox) -> dict[str, int]:
+    """How many reviews each title has, the most first."""
+    counts = box.frame[ITEM_ID].dropna().value_counts()
+    return {str(item_id): int(n) for item_id, n in zip(counts.index, counts, strict=True)}
+
+
+def shown_titles(catalogue: pd.DataFrame) -> dict[str, str]:
+    """The shown title of each item_id."""
+    return {str(item_id): str(title) for item_id, title in catalogue["shown_title"].items()} if len(catalogue) else {}
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as dicts of their columns."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def decided(data: Dataset) -> pd.DataFrame:
+    """See data.replies.decisions."""
+    return replies.decisions(data.name)

@@ -1,0 +1,654 @@
+"""What many reviews say together: the share of positive ones over time, what drives it, quotes, and where it turned.
+
+**Share.** The mean of the calibrated p(positive), not the share of reviews labelled positive: counting labels counts
+the model's errors as well, and they do not cancel (of 90 % positive reviews a model that is right 85 times in 100
+labels 78 %), while the mean of calibrated probabilities is unbiased. A neutral review, near 0.5, so counts half on each
+side. The interval is Wilson's (1927) with s the share, n the reviews and z = 1.96; hits need not be whole:
+
+    (s + z²/2n ± z · sqrt(s(1 - s)/n + z²/4n²)) / (1 + z²/n)
+
+It holds for whether a reader liked it, of whom these n are a sample; a mean of probabilities varies less, so it is wide
+rather than narrow. That the model is calibrated on these reviews is taken for granted.
+
+**Drivers.** For each aspect a of review i, with m the mean p(positive) of its mentions, the review praises it by
+x⁺ = max(0, 2m - 1) and blames it by x⁻ = max(0, 1 - 2m). A ridge regression with a free intercept
+
+    p_i = base + Σ over a of (g_a x⁺_ia + b_a x⁻_ia) + error,    penalty Σ (g_a² + b_a²)
+
+gives effects, in points of share per review that praises or blames it wholly, next to one that does not name it and is
+otherwise alike. The penalty is one further mention without any effect. Impact = g_a mean(x⁺_a) + b_a mean(x⁻_a), in
+points of share over all the reviews; the impacts and the base add up to the share. Intervals come from the influence of
+each review on the impact (HC3 residuals, MacKinnon & White 1985). An effect is what goes together, not a cause, and the
+model that reads the aspect reads the review too. A title has too few reviews for effects of its own: it takes the whole
+service's as known, and its impacts tell how its mentions add up with them.
+
+**Turned.** For each title, reviews by time with p > 0.5 or not, before and after each of up to ten cuts: Fisher's exact
+test, twice the smaller tail, least p times the number of cuts (Bonferroni), then Benjamini & Hochberg (1995) over the
+titles. Both steps are exact or safe whatever the share, where the usual approximations for the greatest of many tests
+are far off for a run of five bad reviews of a liked title. The time and the shares reported are those of the cut, of
+all there are, with the greatest likelihood ratio of two binomials; chosen for being great, they flatter the change.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.special import logit, xlogy
+from scipy.stats import false_discovery_control, hypergeom
+from scipy.stats import t as student
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from data.errors import UserError
+from data.schema import ASPECTS, CREATED_AT, ITEM_ID, LABEL, LABELS, REVIEW_ID, TEXT
+from nlp.sentences import sentence_spans
+
+PERIODS = ("day", "week", "month", "quarter", "year")
+_UP_TO_DAYS = (31, 182, 4 * 366, 12 * 366)  # so a line has at most about 50 points
+_Z = 1.959964
+
+LEAST_NAMED = 3  # reviews of a title that name an aspect, for an impact by the service's effects
+LEAST_REVIEWS, _ROWS_PER_EFFECT = 50, 5  # for effects
+_PENALTY = 1.0
+
+SHORTEST, LONGEST = 40, 240  # characters of a quote
+_CLEAR, _AGREES = 0.93, 0.7  # p of the sentence's side, and of the review's
+_CERTAIN = 4.5  # logit beyond which a sentence is not any clearer
+_CANDIDATES = 1_000  # per side
+_UNQUOTABLE = re.compile(r"[<>\x00-\x08]|&#?\w+;|https?:|www\.|\S{30}", re.IGNORECASE)
+# A sentence that leans on the one before does not stand alone.
+_LEANS = re.compile(
+    r"[\W_]*(?:but|and|or|so|because|he|she|they|his|her|their|him|them|also|then|however|thus|instead|which|who|that|"
+    r"these|those|yet|still|therefore|although|though|plus|it|its|it's|this|this is|even|not only|in fact|another|"
+    r"both|either|especially|besides|on the other hand|for example|as a result|on a side note|there|here)\b"
+    r"(?! (?:film|movie|picture|show|series)\b)",
+    re.IGNORECASE,
+)
+_OPEN = re.compile(r"\?|\.\.\.|…|spoiler", re.IGNORECASE)
+_NO_LETTER = re.compile(r"[\W_]+")
+_ENDED = re.compile(r"[.!?…][\"'”’)\]]*$")
+
+_CUTS = 10
+_NO_REVIEWS = {"reviews": 0, **dict.fromkeys(LABELS, 0), "share": None, "low": None, "high": None}
+QUOTE_COLUMNS = ["side", REVIEW_ID, ITEM_ID, "start", "end", "text", "aspect", "p_positive"]
+DRIVER_COLUMNS = [
+    *("aspect", "reviews", "praised", "blamed", "share", "low", "high", "effect_praised", "effect_blamed"),
+    *("impact", "impact_low", "impact_high", "against_service"),
+]
+TURN_COLUMNS = [
+    *(ITEM_ID, "direction", "since", "before", "after", "change_points"),
+    *("reviews_before", "reviews_after", "p", "q"),
+]
+
+
+class _Mentions(NamedTuple):
+    """Every aspect of every review."""
+
+    row: np.ndarray  # position of the review
+    code: np.ndarray  # of the aspect: position in names, -1: of none
+    p: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    names: np.ndarray
+
+
+class _Candidates(NamedTuple):
+    """Sentences that may be quoted; fields as in `_Mentions`."""
+
+    row: np.ndarray
+    code: np.ndarray
+    p: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+    positive: np.ndarray
+    speak: np.ndarray  # reviews that say the same side of the same aspect
+    text: list[str]
+
+    def at(self, places: np.ndarray) -> "_Candidates":
+        chosen = {name: getattr(self, name)[places] for name in self._fields[:-1]}
+        return _Candidates(**chosen, text=[self.text[i] for i in places] if self.text else [])
+
+
+def wilson(hits: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of a share (the formula is in the module's docstring), in [0, 1]; [0, 1] without reviews.
+
+    >>> low, high = wilson(np.array([8.0]), np.array([10]))
+    >>> round(float(low[0]), 4), round(float(high[0]), 4)
+    (0.4902, 0.9433)
+    """
+    empty = np.asarray(of) == 0
+    n = np.where(empty, 1.0, np.asarray(of, dtype="float64"))
+    share, square = np.asarray(hits, dtype="float64") / n, _Z**2 / n
+    middle, half = share + square / 2, _Z * np.sqrt(share * (1 - share) / n + square / (4 * n))
+    low, high = (middle - half) / (1 + square), (middle + half) / (1 + square)
+    return np.where(empty, 0.0, np.clip(low, 0, share)), np.where(empty, 1.0, np.clip(high, share, 1))
+
+
+def positive_share(scored: pd.DataFrame, by: str | None = None, period: str = "auto") -> pd.DataFrame:
+    """Share of positive reviews for each period, in order of time; periods without a review have no row.
+
+    Reviews without p_positive are left out, and those without a time if others have one. Where none has, there is one
+    row (for each value of `by`) over all, whose `period` is "all" and whose `start` is missing.
+
+    Args:
+        scored: columns label, p_positive and, for more than one row, created_at.
+        by: a column to group by, say item_id; rows without a value are left out.
+        period: one of `PERIODS`, "all", or "auto": the finest with which the whole span has at most about 50.
+
+    Returns:
+        `by` if given, period, start (UTC, of the period), reviews, the number labelled negative, neutral and positive,
+        share, low and high (all in [0, 1]).
+
+    Raises:
+        UserError: there is no such period or a column is missing.
+    """
+    if period not in ("auto", "all", *PERIODS):
+        raise UserError(f"The period '{period}' is not known: choose auto, all, {', '.join(PERIODS)}.")
+    _need(scored, LABEL, "p_positive", *([by] if by else []))
+    p, time = _p_positive(scored), _times(scored)
+    keep = ~np.isnan(p) & (scored[by].notna().to_numpy(bool) if by else True)
+    dated = time.notna().to_numpy(bool)
+    if not (dated & keep).any():
+        period = "all"
+    if period != "all":
+        keep &= dated
+        if period == "auto":
+            days = (time[keep].max() - time[keep].min()).days
+            period = PERIODS[int(np.searchsorted(_UP_TO_DAYS, days))]
+    label, sums = scored[LABEL].to_numpy(object)[keep], {}
+    for name, value in {"reviews": 1, **{one: label == one for one in LABELS}, "share": p[keep]}.items():
+        sums[name] = np.full(len(label), value) if np.isscalar(value) else value
+    groups, starts = (
+        pd.factorize(scored[by].to_numpy(object)[keep], sort=True) if by else (np.zeros(len(label), int), [0])
+    )
+    if period == "all":
+        when, begins = np.zeros(len(label), int), pd.DatetimeIndex([pd.NaT], dtype="datetime64[us, UTC]")
+    else:
+        when, begins = _periods(time[keep], period)
+    cells, cell = np.unique(groups * len(begins) + when, return_inverse=True)
+    total = {name: np.bincount(cell, values, minlength=len(cells)) for name, values in sums.items()}
+    low, high = wilson(total["share"], total["reviews"])
+    return pd.DataFrame(
+        {
+            **({by: np.asarray(starts, dtype=object)[cells // len(begins)]} if by else {}),
+            "period": np.full(len(cells), period, dtype=object),
+            "start": begins[cells % len(begins)],
+            **{name: total[name].astype(int) for name in ("reviews", *LABELS)},
+            "share": total["share"] / total["reviews"],
+            "low": low,
+            "high": high,
+        }
+    )
+
+
+def aspect_drivers(scored: pd.DataFrame, minimum: int = 10, effects: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What the reviews say of each aspect and what that does to the share of positive ones, greatest impact first.
+
+    An effect is missing if fewer than `minimum` reviews praise (or blame) the aspect, all are if there are fewer than
+    50 reviews or five for each effect; an impact is missing without any effect. No number rather than a wild one.
+
+    Args:
+        scored: columns p_positive and aspects (lists of dicts of aspect, p_positive, start, end).
+        minimum: see above.
+        effects: what this function gave for the whole service: its effects are taken instead, for aspects that at least
+            `LEAST_NAMED` reviews name, if there are at least `minimum` reviews. Intervals take them as known.
+
+    Returns:
+        aspect; reviews that name it, praise it (mean p above 0.5), blame it; share, the mean p of those that name it,
+        in [0, 1] with low and high (Wilson); effect_praised, effect_blamed, impact, impact_low, impact_high in points
+        of share (100 is all); against_service, the impact less the service's, missing without `effects`.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    _need(scored, "p_positive", "aspects")
+    return _drivers(_p_positive(scored), _mentions(scored), minimum, effects)
+
+
+def _drivers(
+    p: np.ndarray, mentions: _Mentions, minimum: int = 10, effects: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    known = np.flatnonzero(~np.isnan(p))
+    y, n = p[known], len(known)
+    cell, names, k = mentions.row * len(mentions.names) + mentions.code, mentions.names, len(mentions.names)
+    times = np.bincount(cell, minlength=len(p) * k).reshape(len(p), k)[known]
+    mean = np.bincount(cell, mentions.p, minlength=len(p) * k).reshape(len(p), k)[known] / np.maximum(times, 1)
+    said = times > 0
+    signed = np.where(said, 2 * mean - 1, 0.0)
+    x = np.concatenate([np.maximum(signed, 0), np.maximum(-signed, 0)], axis=1)  # (reviews, praise then blame)
+    count, total = said.sum(axis=0), mean.sum(axis=0)
+    low, high = wilson(total, count)
+    if effects is None:
+        effect, influence = _fitted(x, y, minimum)
+        ready = ~np.isnan(effect).reshape(2, k).all(axis=0)
+    else:
+        table = effects.drop_duplicates("aspect").set_index("aspect").reindex(names)
+        effect = np.concatenate([table["effect_praised"], table["effect_blamed"]]).astype("float64")
+        influence = np.zeros_like(x)
+        ready = (count >= LEAST_NAMED) & (n >= minimum) & ~np.isnan(effect).reshape(2, k).all(axis=0)
+    b, at = np.nan_to_num(effect), x.mean(axis=0) if n else np.zeros(2 * k)
+    moved = (at * influence + b * (x - at)).reshape(n, 2, k).sum(axis=1)
+    spread = np.sqrt((moved**2).sum(axis=0) / max(1, n * (n - 1))) * (student.ppf(0.975, n - 1) if n > 1 else np.nan)
+    impact = np.where(ready, (at * b).reshape(2, k).sum(axis=0), np.nan)
+    found = pd.DataFrame(
+        {
+            "aspect": names,
+            "reviews": count,
+            "praised": (signed > 0).sum(axis=0),
+            "blamed": (signed < 0).sum(axis=0),
+            "share": total / np.maximum(count, 1),
+            "low": low,
+            "high": high,
+            "effect_praised": effect[:k],
+            "effect_blamed": effect[k:],
+            "impact": impact,
+            "impact_low": impact - spread,
+            "impact_high": impact + spread,
+            "against_service": impact - table["impact"].to_numpy("float64") if effects is not None else np.nan,
+        }
+    )
+    found = found[found["reviews"] > 0]
+    order = np.lexsort((found["aspect"].to_numpy(str), -found["reviews"], -found["impact"].abs().fillna(-1)))
+    return found.iloc[order].reset_index(drop=True)
+
+
+def quotes(scored: pd.DataFrame, n: int = 2) -> pd.DataFrame:
+    """Up to `n` sentences for and `n` against that stand for what many of the reviews say, best first.
+
+    Candidates are the sentences that speak of an aspect, and reviews of a single sentence; 40 to 240 characters, whole,
+    without mark-up, not leaning on the one before ("But he ..."), clearly on the side that their review is on. A
+    candidate is the better the closer it is to the middle of its side and the farther from the other's (cosine to the
+    mean TF-IDF), the more reviews of its side speak of its aspect, and the clearer and easier to read it is. Each
+    further quote is unlike those before, of another review and member. Of many thousand candidates a thousand a side
+    are looked at, always the same.
+
+    Args:
+        scored: columns review_id, text, p_positive, aspects; of one title or of all.
+
+    Returns:
+        side (for, against), review_id, item_id, start and end (characters of the review), text (between them), aspect
+        (None: of none), p_positive (of the sentence).
+
+    Raises:
+        UserError: a column is missing.
+    """
+    _need(scored, REVIEW_ID, TEXT, "p_positive", "aspects")
+    return _quotes(scored, _mentions(scored), n)
+
+
+def _quotes(scored: pd.DataFrame, mentions: _Mentions, n: int) -> pd.DataFrame:
+    found = _candidates(scored, mentions)
+    if not found.text:
+        return pd.DataFrame(columns=QUOTE_COLUMNS)
+    vectors = _vectors(found.text)
+    chosen = [i for side in (True, False) for i in _best(scored, found, vectors, found.positive == side, n)]
+    rows = found.row[chosen]
+    names = np.array([*mentions.names, None], dtype=object)  # code -1: of none
+    return pd.DataFrame(
+        {
+            "side": np.where(found.positive[chosen], "for", "against").astype(object),
+            REVIEW_ID: scored[REVIEW_ID].to_numpy(object)[rows],
+            ITEM_ID: _column(scored, ITEM_ID)[rows],
+            "start": found.start[chosen],
+            "end": found.end[chosen],
+            "text": np.array([found.text[i] for i in chosen], dtype=object),
+            "aspect": names[found.code[chosen]],
+            "p_positive": found.p[chosen],
+        }
+    )
+
+
+def turned(
+    scored: pd.DataFrame,
+    as_of: pd.Timestamp | None = None,
+    recent_days: float | None = None,
+    minimum: int = 8,
+    false_discovery: float = 0.05,
+    least_points: float = 10.0,
+) -> pd.DataFrame:
+    """Titles whose share of positive reviews changed at some time, surest first (see the module's docstring).
+
+    Reviews without a title, a time or p_positive do not count; without any time there is no row.
+
+    Args:
+        scored: columns item_id, p_positive, created_at.
+        as_of: the dataset's clock; later reviews do not count. None: the last review's time.
+        recent_days: leave out what changed more days before `as_of`. None: leave out nothing.
+        minimum: reviews of a title before and after a change, at least.
+        false_discovery: of the titles returned, at most this share on average has not changed.
+        least_points: smaller changes, in points of share, are left out, however certain they are.
+
+    Returns:
+        item_id, direction (up, down), since (time of the first review after the change), before and after (shares),
+        change_points, reviews_before, reviews_after, p (of no change, after Bonferroni), q (Benjamini and Hochberg).
+
+    Raises:
+        UserError: a column is missing or an argument out of range.
+    """
+    if minimum < 1 or not 0 < false_discovery < 1:
+        raise UserError("Turned titles need a minimum of 1 or more and a false_discovery between 0 and 1.")
+    _need(scored, ITEM_ID, "p_positive")
+    p, time = _p_positive(scored), _times(scored)
+    clock = time.max() if as_of is None else _utc(as_of)
+    keep = ((time <= clock) & scored[ITEM_ID].notna().to_numpy(bool)).to_numpy(bool) & ~np.isnan(p)
+    if not keep.any():
+        return pd.DataFrame(columns=TURN_COLUMNS)
+    code, names = pd.factorize(scored[ITEM_ID].to_numpy(object)[keep])
+    ticks = time[keep].to_numpy("datetime64[us]").astype("int64")
+    order = np.lexsort((ticks, code))
+    code, ticks, p = code[order], ticks[order], p[keep][order]
+    n = np.bincount(code)
+    start = np.cumsum(n) - n
+    first, last = start + minimum, start + n - minimum  # where the later part may begin
+
+    # A cut lies between two times, never among reviews of the same one.
+    begins = np.concatenate([[True], (ticks[1:] != ticks[:-1]) | (code[1:] != code[:-1])])
+    at = np.arange(len(code))
+    following = np.minimum.accumulate(np.where(begins, at, len(at))[::-1])[::-1]
+    title = np.repeat(np.arange(len(n)), _CUTS)
+    spaced = first[title] + np.round((last - first)[title] * np.tile(np.linspace(0, 1, _CUTS), len(n))).astype(int)
+    possible = last[title] >= first[title]
+    cut = following[spaced[possible]]
+    title, cut = np.unique(np.stack([title[possible], cut])[:, cut <= last[title[possible]]], axis=1)
+    if not len(cut):
+        return pd.DataFrame(columns=TURN_COLUMNS)
+    before = np.concatenate([[0], np.cumsum(p > 0.5)])
+    hits, of, all_hits = before[cut] - before[start[title]], cut - start[title], before[start + n] - before[start]
+    rest = (n[title], all_hits[title], of)
+    tails = np.minimum(hypergeom.cdf(hits, *rest), hypergeom.sf(hits - 1, *rest))
+    least = pd.Series(2 * tails).groupby(title).agg(["min", "size"])
+    value = np.minimum(1, (least["min"] * least["size"]).to_numpy())
+    q = false_discovery_control(value)
+    sure = least.index.to_numpy()[q <= false_discovery]
+
+    anywhere = np.flatnonzero(begins & (at >= first[code]) & (at <= last[code]) & np.isin(code, sure))
+    of_title = code[anywhere]
+    likelihood = _log_likelihood(before[anywhere] - before[start[of_title]], anywhere - start[of_title])
+    likelihood += _log_likelihood(before[(start + n)[of_title]] - before[anywhere], (start + n)[of_title] - anywhere)
+    best = anywhere[pd.Series(likelihood).groupby(of_title).idxmax().to_numpy(int)]
+    total = np.concatenate([[0.0], np.cumsum(p)])
+    found = pd.DataFrame(
+        {
+            ITEM_ID: np.asarray(names, dtype=object)[sure],
+            "since": pd.to_datetime(ticks[best], unit="us", utc=True),
+            "before": (total[best] - total[start[sure]]) / (best - start[sure]),
+            "after": (total[(start + n)[sure]] - total[best]) / ((start + n)[sure] - best),
+            "reviews_before": best - start[sure],
+            "reviews_after": (start + n)[sure] - best,
+            "p": value[q <= false_discovery],
+            "q": q[q <= false_discovery],
+        }
+    )
+    found["change_points"] = 100 * (found["after"] - found["before"])
+    found["direction"] = np.where(found["change_points"] > 0, "up", "down")
+    found = found[found["change_points"].abs() >= least_points]
+    if recent_days is not None:
+        found = found[found["since"] >= clock - pd.Timedelta(days=recent_days)]
+    return found.sort_values(["p", ITEM_ID], ignore_index=True)[TURN_COLUMNS]
+
+
+def digest(
+    scored: pd.DataFrame,
+    titles: Mapping[str, str] | None = None,
+    item_id: str | None = None,
+    service: Mapping[str, Any] | None = None,
+    as_of: pd.Timestamp | None = None,
+    recent_days: float | None = None,
+    n_quotes: int = 2,
+) -> dict[str, Any]:
+    """All of it for the whole service or one title, of strings, numbers, lists and None only: ready for JSON.
+
+    Make the service's once and give it to each title's: whether a title turned is decided among all, and its aspects
+    have their effects from all. Without it they are computed anew, or for a frame of that title alone, from that title.
+
+    Args:
+        scored: see the functions above; all reviews, also for one title.
+        titles: name of each item_id.
+        item_id: the title; None: the whole service.
+        service: what this function gave for the whole service.
+        as_of, recent_days: see `turned`; they have no effect if `service` is given.
+        n_quotes: for each side.
+
+    Returns:
+        item_id, title; reviews, negative, neutral, positive, share, low, high (over all times); period and over_time
+        (rows of `positive_share`), note (None or why there is no course over time); drivers (rows of `aspect_drivers`),
+        rest (points of share that no aspect's impact accounts for); quotes (`for` and `against`: rows of `quotes`);
+        turned (rows of `turned`, of a title one or none). Rows with an item_id have a title. Times are ISO 8601.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    names = titles or {}
+    if item_id is not None:
+        _need(scored, ITEM_ID)
+        if service is None:
+            turns, effects = turned(scored, as_of, recent_days), aspect_drivers(scored)
+        else:
+            turns = pd.DataFrame(service["turned"], columns=TURN_COLUMNS)
+            effects = pd.DataFrame(service["drivers"], columns=DRIVER_COLUMNS)
+        turns = turns[turns[ITEM_ID] == item_id]
+        scored = scored[(scored[ITEM_ID] == item_id).to_numpy(bool, na_value=False)]
+    else:
+        turns = turned(scored, as_of, recent_days) if ITEM_ID in scored else pd.DataFrame(columns=TURN_COLUMNS)
+        effects = None
+    _need(scored, REVIEW_ID, TEXT, LABEL, "p_positive", "aspects")
+    mentions = _mentions(scored)
+    drivers, best = _drivers(_p_positive(scored), mentions, effects=effects), _quotes(scored, mentions, n_quotes)
+    total, course = positive_share(scored, period="all"), positive_share(scored)
+    whole = (_records(total.drop(columns=["period", "start"])) or [_NO_REVIEWS])[0]
+    period = str(course["period"].iloc[0]) if len(course) else "all"
+    undated = int(whole["reviews"]) - int(course["reviews"].sum())
+    note = None
+    if not whole["reviews"]:
+        note = "There are no reviews yet."
+    elif period == "all":
+        note = "These reviews have no dates: there is no course over time."
+    elif undated:
+        note = f"{undated:,} of {whole['reviews']:,} reviews have no date and are not in the course."
+    return {
+        ITEM_ID: item_id,
+        "title": names.get(item_id) if item_id is not None else None,
+        **whole,
+        "period": period,
+        "over_time": _records(course.drop(columns="period")),
+        "note": note,
+        "drivers": _records(drivers),
+        "rest": 100 * whole["share"] - float(drivers["impact"].sum()) if drivers["impact"].notna().any() else None,
+        "quotes": {side: _records(best[best["side"] == side], names) for side in ("for", "against")},
+        "turned": _records(turns, names),
+    }
+
+
+def _need(scored: pd.DataFrame, *columns: str) -> None:
+    for name in columns:
+        if name not in scored:
+            raise UserError(f"Scored reviews need the column '{name}' (found: {', '.join(map(str, scored))}).")
+
+
+def _p_positive(scored: pd.DataFrame) -> np.ndarray:
+    return scored["p_positive"].to_numpy("float64", na_value=np.nan).clip(0, 1)
+
+
+def _utc(time: pd.Timestamp) -> pd.Timestamp:
+    stamp = pd.Timestamp(time)
+    return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+
+
+def _times(scored: pd.DataFrame) -> pd.Series:
+    if CREATED_AT not in scored:
+        return pd.Series(pd.NaT, index=scored.index, dtype="datetime64[us, UTC]")
+    return pd.to_datetime(scored[CREATED_AT], utc=True)
+
+
+def _periods(time: pd.Series, period: str) -> tuple[np.ndarray, pd.DatetimeIndex]:
+    """Which period each time lies in, and when those periods begin, in order."""
+    code = {"day": "D", "week": "W", "month": "M", "quarter": "Q", "year": "Y"}[period]
+    ordinal = time.dt.tz_convert(None).dt.to_period(code).array.asi8
+    distinct, place = np.unique(ordinal, return_inverse=True)
+    starts = pd.PeriodIndex([pd.Period(ordinal=int(at), freq=code) for at in distinct]).start_time
+    return place, starts.tz_localize("UTC").as_unit("us")
+
+
+def _mentions(scored: pd.DataFrame) -> _Mentions:
+    lists = scored["aspects"].to_numpy(object)
+    listed = pa.array([None if one is None or one is pd.NA or one is np.nan else one for one in lists], type=ASPECTS)
+    found = pc.list_flatten(listed)
+    coded = found.field("aspect").dictionary_encode()
+    code = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype("int64")
+    p = found.field("p_positive").to_numpy(zero_copy_only=False).astype("float64")
+    start, end = (pc.fill_null(found.field(name), 0).to_numpy(zero_copy_only=False) for name in ("start", "end"))
+    row = pc.list_parent_indices(listed).to_numpy(zero_copy_only=False)
+    sound = (code >= 0) & ~np.isnan(p)
+    names = coded.dictionary.to_numpy(zero_copy_only=False).astype(object)
+    return _Mentions(row[sound], code[sound], p[sound], start[sound], end[sound], names)
+
+
+def _fitted(x: np.ndarray, y: np.ndarray, minimum: int) -> tuple[np.ndarray, np.ndarray]:
+    """Effects in points, NaN where too few, and each review's influence on them: (columns,) and (rows, columns)."""
+    n, k = x.shape
+    effect, influence = np.full(k, np.nan), np.zeros((n, k))
+    enough = (x > 0).sum(axis=0) >= max(1, minimum)
+    if not enough.any() or n < max(LEAST_REVIEWS, _ROWS_PER_EFFECT * int(enough.sum())):
+        return effect, influence
+    centred = x[:, enough] - x[:, enough].mean(axis=0)
+    inverse = np.linalg.inv(centred.T @ centred + _PENALTY * np.eye(int(enough.sum())))
+    slope = inverse @ centred.T @ (y - y.mean())
+    reach = centred @ inverse
+    leverage = 1 / n + (reach * centred).sum(axis=1)
+    residual = (y - y.mean() - centred @ slope) / np.maximum(1 - leverage, 1e-6)
+    effect[enough], influence[:, enough] = 100 * slope, 100 * n * reach * residual[:, None]
+    return effect, influence
+
+
+def _candidates(scored: pd.DataFrame, mentions: _Mentions) -> _Candidates:
+    p, texts = _p_positive(scored), scored[TEXT].to_numpy(object)
+    silent = np.setdiff1d(np.arange(len(scored)), mentions.row)
+    single = [
+        (i, *sentences[0])
+        for i in silent
+        if isinstance(texts[i], str)
+        and SHORTEST <= len(texts[i]) <= LONGEST + 20
+        and len(sentences := sentence_spans(texts[i])) == 1
+    ]
+    alone = np.array(single, dtype="int64").reshape(-1, 3)
+    row, start, end = (np.append(a, b) for a, b in zip((mentions.row, *mentions[3:5]), alone.T, strict=True))
+    row = row.astype("int64")
+    code, own = np.append(mentions.code, np.full(len(alone), -1)), np.append(mentions.p, p[alone[:, 0]])
+    positive = own > 0.5
+    agrees = np.where(positive, (own >= _CLEAR) & (p[row] >= _AGREES), (own <= 1 - _CLEAR) & (p[row] <= 1 - _AGREES))
+    said = (code + 1) * 2 + positive  # aspect and side
+    once = np.unique((said * len(p) + row)[agrees & (code >= 0)]) // max(1, len(p))
+    speak = np.bincount(once, minlength=2 * len(mentions.names) + 2)[said]
+    found = _Candidates(row, code, own, start, end, positive, speak, [])
+    length = end - start
+    found = found.at(np.flatnonzero(agrees & (length >= SHORTEST) & (length <= LONGEST) & (start >= 0)))
+
+    # A sentence that speaks of several aspects stands for the one of which most speak.
+    found = found.at(np.lexsort((found.code, -found.speak, found.end, found.start, found.row)))
+    spans = np.stack([found.row, found.start, found.end])
+    found = found.at(np.flatnonzero(np.append(True, (spans[:, 1:] != spans[:, :-1]).any(axis=0))[: len(found.row)]))
+    chance = pd.util.hash_array(scored[REVIEW_ID].to_numpy(object)[found.row]) ^ found.start.astype("uint64")
+    found = found.at(np.argsort(chance, kind="stable"))
+    found = found.at(
+        np.sort(np.concatenate([np.flatnonzero(found.positive == s)[:_CANDIDATES] for s in (True, False)]))
+    )
+
+    places, text, seen = [], [], set()
+    for i, (review, a, b) in enumerate(zip(texts[found.row], found.start.tolist(), found.end.tolist(), strict=True)):
+        if isinstance(review, str) and _is_quotable(review, a, b):
+            plain = _NO_LETTER.sub("", review[a:b].lower())
+            if plain not in seen:
+                seen.add(plain)
+                places.append(i)
+                text.append(review[a:b])
+    return found.at(np.array(places, dtype="int64"))._replace(text=text)
+
+
+def _is_quotable(text: str, start: int, end: int) -> bool:
+    """Whether the span is readable, stands alone and is whole: nothing of its sentence lies before or after it."""
+    quote = text[start:end]
+    if not quote or _LEANS.match(quote) or _UNQUOTABLE.search(quote) or sum(map(str.isalpha, quote)) < len(quote) / 2:
+        return False
+    before, after = text[:start].rstrip(), text[end:]
+    begun = not before or before[-1] in ".!?…\"'”’)]>" or "\n" in text[len(before) : start]
+    cased = quote[:1].upper() == quote[:1] or text == text.lower()
+    ended = _ENDED.search(quote) is not None or not after.strip() or after.lstrip(" ")[0] in "<\n"
+    return begun and cased and ended
+
+
+def _vectors(texts: list[str]) -> Any:
+    """TF-IDF of texts, rows of length 1. Shape: (texts, words), sparse."""
+    try:
+        return TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(texts)
+    except ValueError:  # not one word that is no stop word
+        return TfidfVectorizer(analyzer="char").fit_transform(texts)
+
+
+def _best(scored: pd.DataFrame, found: _Candidates, vectors: Any, own: np.ndarray, n: int) -> list[int]:
+    """Positions of the best `n` of the candidates where `own`, best first."""
+    if not own.any():
+        return []
+    rows = np.flatnonzero(own)
+    side, mine = found.at(rows), vectors[rows]
+    central = mine @ np.asarray(mine.mean(axis=0)).ravel()
+    if not own.all():
+        central = central - 0.5 * (mine @ np.asarray(vectors[np.flatnonzero(~own)].mean(axis=0)).ravel())
+    length = side.end - side.start
+    confidence = _column(scored, "link_confidence")[side.row]
+    score = (
+        central / max(float(np.abs(central).max()), 1e-9)
+        + 0.5 * side.speak / max(1, side.speak.max())
+        + np.minimum(np.abs(logit(side.p)), _CERTAIN) / _CERTAIN
+        - np.array([_awkwardness(text) for text in side.text])
+        - 0.4 * np.clip((60 - length) / 20, 0, 1)
+        - 0.4 * np.clip((length - 160) / 80, 0, 1)
+        - 0.5 * (1 - np.nan_to_num(pd.to_numeric(confidence).astype("float64"), nan=1.0))
+    )
+    review, member = _column(scored, REVIEW_ID)[side.row], _column(scored, "user_id")[side.row]
+    chosen: list[int] = []
+    while len(chosen) < n and np.isfinite(score).any():
+        best = int(np.argmax(score))
+        chosen.append(best)
+        score = score - (mine @ mine[best].toarray().ravel()) - 0.5 * (side.code == side.code[best])
+        taken = review == review[best]
+        if pd.notna(member[best]):
+            taken |= np.array([one is not pd.NA and one == member[best] for one in member], dtype=bool)
+        score[taken] = -np.inf
+    return rows[chosen].tolist()
+
+
+def _awkwardness(quote: str) -> float:
+    """How badly a sentence reads as a quote, 0: well."""
+    letters = [letter for letter in quote if letter.isalpha()]
+    return (
+        0.5 * (_OPEN.search(quote) is not None)
+        + 0.4
+        * ((quote.count('"') + quote.count("“") + quote.count("”")) % 2 > 0 or quote.count("(") != quote.count(")"))
+        + 0.5 * all(map(str.isupper, letters))
+    )
+
+
+def _column(scored: pd.DataFrame, name: str) -> np.ndarray:
+    return scored[name].to_numpy(object) if name in scored else np.full(len(scored), None, dtype=object)
+
+
+def _log_likelihood(hits: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Greatest log-likelihood of a binomial, without its constant; 0 · log 0 = 0."""
+    return xlogy(hits, hits / of) + xlogy(of - hits, 1 - hits / of)
+
+
+def _records(frame: pd.DataFrame, titles: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """Rows as dicts that JSON can hold: missing is None, times ISO 8601."""
+    columns = {name: [_plain(value) for value in frame[name].tolist()] for name in frame.columns}
+    if titles is not None:
+        columns["title"] = [titles.get(item) if item is not None else None for item in columns[ITEM_ID]]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or value is pd.NA or value != value:
+        return None
+    return value.isoformat() if isinstance(value, pd.Timestamp) else value
