@@ -558,7 +558,7 @@ def _candidates(scored: pd.DataFrame, mentions: _Mentions) -> _Candidates:
 
     places, text, seen = [], [], set()
     for i, (review, a, b) in enumerate(zip(texts[found.row], found.start.tolist(), found.end.tolist(), strict=True)):
-        if isinstance(review, str) and _is_quotable(review, a, b):
+        if isinstance(review, str) and b <= len(review) and _is_quotable(review, a, b):
             plain = _NO_LETTER.sub("", review[a:b].lower())
             if plain not in seen:
                 seen.add(plain)
