@@ -158,14 +158,11 @@ def positive_share(scored: pd.DataFrame, by: str | None = None, period: str = "a
         if period == "auto":
             days = (time[keep].max() - time[keep].min()).days
             period = PERIODS[int(np.searchsorted(_UP_TO_DAYS, days))]
-    label, sums = scored[LABEL].to_numpy(object)[keep], {}
-    for name, value in {"reviews": 1, **{one: label == one for one in LABELS}, "share": p[keep]}.items():
-        sums[name] = np.full(len(label), value) if np.isscalar(value) else value
-    groups, starts = (
-        pd.factorize(scored[by].to_numpy(object)[keep], sort=True) if by else (np.zeros(len(label), int), [0])
-    )
+    label, first = scored[LABEL].to_numpy(object)[keep], np.zeros(int(keep.sum()), dtype="int64")
+    sums = {"reviews": first + 1.0, **{name: label == name for name in LABELS}, "share": p[keep]}
+    groups, names = pd.factorize(scored[by].to_numpy(object)[keep], sort=True) if by else (first, [None])
     if period == "all":
-        when, begins = np.zeros(len(label), int), pd.DatetimeIndex([pd.NaT], dtype="datetime64[us, UTC]")
+        when, begins = first, pd.DatetimeIndex([pd.NaT], dtype="datetime64[us, UTC]")
     else:
         when, begins = _periods(time[keep], period)
     cells, cell = np.unique(groups * len(begins) + when, return_inverse=True)
@@ -173,7 +170,7 @@ def positive_share(scored: pd.DataFrame, by: str | None = None, period: str = "a
     low, high = wilson(total["share"], total["reviews"])
     return pd.DataFrame(
         {
-            **({by: np.asarray(starts, dtype=object)[cells // len(begins)]} if by else {}),
+            **({by: np.asarray(names, dtype=object)[cells // len(begins)]} if by else {}),
             "period": np.full(len(cells), period, dtype=object),
             "start": begins[cells % len(begins)],
             **{name: total[name].astype(int) for name in ("reviews", *LABELS)},
@@ -263,7 +260,7 @@ def quotes(scored: pd.DataFrame, n: int = 2) -> pd.DataFrame:
     candidate is the better the closer it is to the middle of its side and the farther from the other's (cosine to the
     mean TF-IDF), the more reviews of its side speak of its aspect, and the clearer and easier to read it is. Each
     further quote is unlike those before, of another review and member. Of many thousand candidates a thousand a side
-    are looked at, always the same.
+    are looked at, always the same. Rather none than a poor one: of few reviews there may be fewer than `n`.
 
     Args:
         scored: columns review_id, text, p_positive, aspects; of one title or of all.
@@ -572,6 +569,8 @@ def _is_quotable(text: str, start: int, end: int) -> bool:
     quote = text[start:end]
     if not quote or _LEANS.match(quote) or _UNQUOTABLE.search(quote) or sum(map(str.isalpha, quote)) < len(quote) / 2:
         return False
+    if quote.count("(") != quote.count(")"):
+        return False
     before, after = text[:start].rstrip(), text[end:]
     begun = not before or before[-1] in ".!?…\"'”’)]>" or "\n" in text[len(before) : start]
     cased = quote[:1].upper() == quote[:1] or text == text.lower()
@@ -625,8 +624,7 @@ def _awkwardness(quote: str) -> float:
     letters = [letter for letter in quote if letter.isalpha()]
     return (
         0.5 * (_OPEN.search(quote) is not None)
-        + 0.4
-        * ((quote.count('"') + quote.count("“") + quote.count("”")) % 2 > 0 or quote.count("(") != quote.count(")"))
+        + 0.4 * ((quote.count('"') + quote.count("“") + quote.count("”")) % 2 > 0)
         + 0.5 * all(map(str.isupper, letters))
     )
 

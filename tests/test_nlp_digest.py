@@ -63,7 +63,8 @@ def test_a_share_is_the_mean_of_p_and_a_neutral_review_counts_half():
 
 @pytest.mark.parametrize(
     ("days", "period", "rows"),
-    [(range(30), "day", 30), (range(0, 180, 3), "week", 26), (range(0, 1400, 7), "month", 46),
+    [(range(30), "day", 30), (range(0, 180, 3), "week", 26), (range(0, 200, 3), "month", 7),
+     (range(0, 1400, 7), "month", 46),
      (range(0, 4000, 30), "quarter", 44), (range(0, 20_000, 300), "year", 55)],
 )  # fmt: skip
 def test_the_period_follows_the_span(days, period, rows):
@@ -238,6 +239,10 @@ def test_a_quote_agrees_with_its_review_and_is_clear():
         ("A start. The acting is <i>superb</i> and moved me to tears.", "The acting is <i>superb</i> and moved me to tears."),  # noqa: E501
         ("A start. See http://x.org for the superb acting that I saw.", "See http://x.org for the superb acting that I saw."),  # noqa: E501
         (GOOD + " Go.", GOOD[4:]),  # begins within its sentence
+        (GOOD.replace("The a", "The A") + " Go.", GOOD.replace("The a", "The A")[4:]),  # so, with a capital
+        ("Made by Mr. who? " + GOOD[4:], GOOD[4:]),  # without one, after what looks like an end
+        (f"But {GOOD}", f"But {GOOD}"),  # leans on what is not there
+        (f"Well. ({GOOD}", f"({GOOD}"),
         (GOOD + " Go.", GOOD[:-6]),  # ends within it
     ],
 )  # fmt: skip
@@ -282,6 +287,25 @@ def test_a_quote_says_what_many_say():
     odd = "My cousin bought popcorn, lemonade, ice cream and chocolate afterwards."
     rows.insert(int(rng.integers(24)), (f"Well. {odd}", 0.95, [(odd, "sound", 0.97)]))
     assert quotes(reviewed(*rows), n=2)["text"].str.contains("acting").all()
+
+
+def test_one_review_is_quoted_once():
+    other = "A wonderful cast gives its best from the first scene to the last."
+    row = (f"{GOOD} {other}", 0.95, [(GOOD, "acting", 0.97), (other, "story", 0.97)])
+    assert len(quotes(reviewed(row), n=5)) == 1
+
+
+def test_of_equal_sentences_that_of_the_most_named_aspect_or_the_surest_link_is_quoted():
+    sentences = [f"{letter * 6} is superb in all that {letter * 7} does here." for letter in "ABCDEF"]
+    rows = [(f"Well. {said}", 0.95, [(said, "story", 0.97)]) for said in sentences]
+    for odd in range(6):
+        reviews = reviewed(*rows)
+        reviews["aspects"] = [
+            [{**said[0], "aspect": "acting" if i == odd else "story"}] for i, said in enumerate(reviews["aspects"])
+        ]
+        assert quotes(reviews, n=1)["review_id"].tolist() != [f"r{odd}"]
+        sure = reviewed(*rows).assign(link_confidence=[1.0 if i == odd else 0.9 for i in range(6)])
+        assert quotes(sure, n=1)["review_id"].tolist() == [f"r{odd}"]
 
 
 def test_quotes_do_not_depend_on_the_order_of_rows():
@@ -334,6 +358,13 @@ def test_a_known_turn_is_found_with_its_time_and_size():
     assert found.loc["sour", "change_points"] == pytest.approx(-54, abs=15)
     assert (found["reviews_before"] + found["reviews_after"] == 120).all()
     assert (found["q"] >= found["p"]).all()
+
+
+def test_p_is_that_of_fisher_by_hand():
+    # One possible cut; all eight before and none of eight after: 1 of the C(16, 8) = 12,870 ways, and its mirror.
+    row = turned(frame([0.9] * 8 + [0.1] * 8)).iloc[0]
+    assert row["p"] == pytest.approx(2 / 12_870)
+    assert row["q"] == row["p"]
 
 
 def test_the_shares_are_of_the_reviews_before_and_after():
