@@ -19,11 +19,10 @@ from data.errors import UserError
 from data.schema import REVIEW_ID, TEXT
 from data.served import load_served
 from nlp import encoder as encoders
-from nlp.aspects import CONFIG, NGRAM_BUCKETS, TRAIN_LABELS, AspectFinder, Sentences, fit, fit_sentiment, read_config
-from nlp.export import TokenOutputs, torch_engine
-from nlp.ngrams import ngrams_of
-from nlp.predictor import bag_logits
-from nlp.reading import Spans, means, read_texts, spans_of, speaking, sum_by_sentence, tokens_of
+from nlp.aspects import CONFIG, TRAIN_LABELS, AspectFinder, Sentences, fit, fit_sentiment, read_config
+from nlp.export import TokenOutputs, torch_engine, torch_name
+from nlp.mentions import mood_logits, sentence_features
+from nlp.reading import Spans, read_texts, spans_of
 from nlp.sentences import clause_spans
 from nlp.sentiment import SentimentModule
 from nlp.tokens import Tokens, frame_of, tokenise
@@ -121,23 +120,17 @@ def measure_sentences(
     bounds = sentences[["start", "end"]].to_numpy(np.int64)
     spans = spans_of(pieces, np.column_stack([np.arange(len(bounds)), bounds]), np.array(clauses, np.int64))
     outputs = TokenOutputs(module.encoder, module.head, nn.Identity(), finder.layer).eval()
-    engine = torch_engine(outputs, "torch-bfloat16" if encoders.bfloat16_pays() else "torch-float32")
+    engine = torch_engine(outputs, torch_name())
     found = read_texts(engine, tokens, frame_of(tokenizer), int(module.hparams["max_tokens"]), by_token=True)
     if found.token_logit is None or found.token_aspect is None:
         raise TypeError("an engine with an aspect head gives logits by token")
-    row, gram = ngrams_of(*tokens_of(pieces.flat, spans.first, spans.last), NGRAM_BUCKETS)
-    keywords = finder.keywords.count(said)
-    state = means(found.token_aspect, spans.first, spans.last)
-    features = Sentences(sum_by_sentence(keywords, spans), row, gram, state)
+    keywords, features = sentence_features(finder, said, pieces.flat, spans, found.token_aspect)
     return Measured(keywords, features, spans, pieces.flat, found.token_logit, found.logit)
 
 
-def mood_logits(module: SentimentModule, measured: Measured, mentions: pd.DataFrame) -> np.ndarray:
-    """What `AspectFinder.sentiment` takes, for each mention: (mentions, 3)."""
+def _moods(module: SentimentModule, m: Measured, mentions: pd.DataFrame) -> np.ndarray:
     sentence, aspect = mentions["sentence"].to_numpy(), mentions["aspect"].to_numpy()
-    first, last = speaking(measured.spans, measured.keywords, sentence, aspect)
-    bag = bag_logits(module, measured.flat, first, last)
-    return np.stack([means(measured.token_logit, first, last), bag, measured.around[sentence]], 1)
+    return mood_logits(module, m.flat, m.spans, m.keywords, m.token_logit, m.around, sentence, aspect)
 
 
 def train_finder(
@@ -167,7 +160,7 @@ def train_finder(
     random = labelled.sentences["random"].to_numpy(bool)
     finder, _ = fit(words, layer, measured.features, mentioned(labelled, len(words)), group, random)
     judged = labelled.mentions[labelled.mentions["sentiment"] != "neutral"]
-    fit_sentiment(finder, mood_logits(module, measured, judged), (judged["sentiment"] == "positive").to_numpy())
+    fit_sentiment(finder, _moods(module, measured, judged), (judged["sentiment"] == "positive").to_numpy())
     return finder
 
 
@@ -197,7 +190,7 @@ def evaluate_finder(
     at, which = judged["sentence"].to_numpy(), judged["aspect"].to_numpy()
     positive = (judged["sentiment"] == "positive").to_numpy()
     mood = {
-        "finder": finder.sentiment(*mood_logits(module, measured, judged).T) > 0.5,
+        "finder": finder.sentiment(*_moods(module, measured, judged).T) > 0.5,
         "key words": measured.around[at] > 0,
     }
     sentiment = {}
@@ -217,15 +210,19 @@ def evaluate_finder(
 
 def complete(run: Path, datamodule: Any) -> dict[str, Any]:
     """Give a fresh run its finder; see `data.training.Package`."""
-    module = load_served(SentimentModule, run, "auto").eval()
-    tokenizer = encoders.load_tokenizer(str(run / encoders.FOLDER), str(run / encoders.FOLDER))
-    found = open_dataset(datamodule.dataset).reviews()
-    reviews = found.set_index(REVIEW_ID)[TEXT].astype(object)
+    module, tokenizer, reviews = _loaded(run, datamodule.dataset)
     finder = train_finder(module, tokenizer, reviews)
     finder.save(run)
     result = evaluate_finder(finder, module, tokenizer, reviews)
     print_evaluation(result)
     return {"aspects": result}
+
+
+def _loaded(run: Path, dataset: str) -> tuple[SentimentModule, Any, pd.Series]:
+    """The served module, its tokenizer, and the dataset's texts by review id."""
+    module = load_served(SentimentModule, run, "auto")
+    tokenizer = encoders.load_tokenizer(str(run / encoders.FOLDER), str(run / encoders.FOLDER))
+    return module, tokenizer, open_dataset(dataset).reviews().set_index(REVIEW_ID)[TEXT].astype(object)
 
 
 def print_evaluation(result: dict[str, Any]) -> None:
@@ -264,13 +261,10 @@ def aspects(args: list[str]) -> None:
     parser.add_argument("--layer", type=int, default=None, help="layer whose states are read (default: the middle one)")
     options = parser.parse_args(args)
     run = find_current(options.dataset)
-    module = load_served(SentimentModule, run, "auto").eval()
+    module, tokenizer, reviews = _loaded(run, options.dataset)
     layers = len(encoders.layers_of(module.encoder))
     if options.layer is not None and not 0 <= options.layer <= layers:
         raise UserError(f"--layer {options.layer}: the encoder has {layers}.")
-    tokenizer = encoders.load_tokenizer(str(run / encoders.FOLDER), str(run / encoders.FOLDER))
-    found = open_dataset(options.dataset).reviews()
-    reviews = found.set_index(REVIEW_ID)[TEXT].astype(object)
     finder = train_finder(module, tokenizer, reviews, options.aspects, options.labels, options.layer)
     print_evaluation(evaluate_finder(finder, module, tokenizer, reviews, options.test_labels))
     finder.save(run)

@@ -44,11 +44,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from data.errors import UserError
 from data.schema import ASPECTS, CREATED_AT, ITEM_ID, LABEL, LABELS, REVIEW_ID, TEXT
+from nlp.metrics import wilson
 from nlp.sentences import sentence_spans
 
 PERIODS = ("day", "week", "month", "quarter", "year")
 _UP_TO_DAYS = (31, 182, 4 * 366, 12 * 366)  # so a line has at most about 50 points
-_Z = 1.959964
 
 LEAST_NAMED = 3  # reviews of a title that name an aspect, for an impact by the service's effects
 LEAST_REVIEWS, _ROWS_PER_EFFECT = 50, 5  # for effects
@@ -110,21 +110,6 @@ class _Candidates(NamedTuple):
     def at(self, places: np.ndarray) -> "_Candidates":
         chosen = {name: getattr(self, name)[places] for name in self._fields[:-1]}
         return _Candidates(**chosen, text=[self.text[i] for i in places] if self.text else [])
-
-
-def wilson(hits: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of a share (the formula is in the module's docstring), in [0, 1]; [0, 1] without reviews.
-
-    >>> low, high = wilson(np.array([8.0]), np.array([10]))
-    >>> round(float(low[0]), 4), round(float(high[0]), 4)
-    (0.4902, 0.9433)
-    """
-    empty = np.asarray(of) == 0
-    n = np.where(empty, 1.0, np.asarray(of, dtype="float64"))
-    share, square = np.asarray(hits, dtype="float64") / n, _Z**2 / n
-    middle, half = share + square / 2, _Z * np.sqrt(share * (1 - share) / n + square / (4 * n))
-    low, high = (middle - half) / (1 + square), (middle + half) / (1 + square)
-    return np.where(empty, 0.0, np.clip(low, 0, share)), np.where(empty, 1.0, np.clip(high, share, 1))
 
 
 def positive_share(scored: pd.DataFrame, by: str | None = None, period: str = "auto") -> pd.DataFrame:

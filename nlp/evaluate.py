@@ -75,12 +75,9 @@ def measure(module: pl.LightningModule, datamodule: pl.LightningDataModule, run:
 
     metrics = {side: {m: all_metrics(truth[side], p[side]) for m, p in predicted.items()} for side in sides}
     source = data.reviews[SOURCE].to_numpy(object)[data.rows("test")]
-    for name in sorted(set(source)) if len(set(source)) > 1 else []:
-        rows = source == name
-        metrics[f"test: {str(name).removesuffix('-train')}"] = {
-            method: all_metrics(truth["test"][rows], p["test"][rows]) for method, p in predicted.items()
-        }
-    for name, rows in slices(texts["test"]).items():
+    names = sorted(set(source)) if len(set(source)) > 1 else []
+    parts_of_test = {str(name).removesuffix("-train"): source == name for name in names} | slices(texts["test"])
+    for name, rows in parts_of_test.items():
         metrics[f"test: {name}"] = {
             method: all_metrics(truth["test"][rows], p["test"][rows]) for method, p in predicted.items()
         }

@@ -25,7 +25,7 @@ from nlp.calibration import join
 from nlp.ngrams import NGramBag, ngrams_of
 from nlp.predictor import SentimentScorer
 from nlp.sentiment import SentimentModule, pool_tokens
-from nlp.tokens import Tokens, Windows, clean, cut, pad
+from nlp.tokens import LINE_BREAK, TOKENS_ALONE, Tokens, Windows, clean, cut, pad
 
 STEPS = 16  # leaves .04 of the mean 3.0 between text and baseline (MiniLM, demo reviews); 12 leaves .12, 24 .01
 _MOST_WINDOWS = 32  # integrated: all of a text of 10,000 characters; the rest of a longer one is left to the residual
@@ -33,7 +33,6 @@ _BATCH_TOKENS = 1_024  # of interpolated windows at once: memory does not grow w
 
 _FAINT = 0.05  # of the heaviest word
 
-_TAG = re.compile(r"<br\s*/?>", re.IGNORECASE)  # what nlp.tokens.clean makes one space
 _WORD = re.compile(r"\w[\w\u0300-\u036f]*(?:['’\-]\w+|[./]\d+)*|[^\w\s\0]+")
 
 
@@ -101,23 +100,14 @@ def original_places(text: str) -> np.ndarray:
     [0, 1, 2, 8, 9]
     """
     kept = np.ones(len(text), bool)
-    for tag in _TAG.finditer(text):
+    for tag in LINE_BREAK.finditer(text):
         kept[tag.start() + 1 : tag.end()] = False
     return kept.nonzero()[0]
 
 
 def _tokenise(tokenizer: Any, cleaned: str) -> tuple[Tokens, np.ndarray]:
     """The tokens of one text, and the character after the last of each."""
-    found = tokenizer(
-        cleaned,
-        add_special_tokens=False,
-        truncation=False,
-        padding=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
+    found = tokenizer(cleaned, **TOKENS_ALONE, return_offsets_mapping=True)
     ids = np.asarray(found["input_ids"], np.int32)
     ends = np.asarray(found["offset_mapping"], np.int64).reshape(-1, 2)[:, 1]
     return Tokens(ids, np.array([0, len(ids)])), ends

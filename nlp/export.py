@@ -96,14 +96,8 @@ class TokenOutputs(nn.Module):
         return (logits, self.aspect_head(found.hidden_states[self.aspect_layer])) if self.aspect_head else (logits,)
 
 
-def served(run: Path, device: str = "auto") -> SentimentModule:
-    """The served module of a run, with the run's aspect head where it has one.
-
-    Raises:
-        UserError: the run's files are missing or damaged.
-    """
-    module = load_served(SentimentModule, run, device)
-    finder = AspectFinder.load(run)
+def with_aspects(module: SentimentModule, finder: AspectFinder | None) -> SentimentModule:
+    """The module itself, which reads the finder's aspects from now on."""
     if finder is not None:
         module.aspect_head, module.aspect_layer = finder.linear().to(module.device), finder.layer
     return module
@@ -126,7 +120,7 @@ def engine_name(run: Path, module: SentimentModule) -> str:
     Raises:
         UserError: the choice cannot be read.
     """
-    guess = "torch-bfloat16" if encoders.bfloat16_pays() else "torch-float32"
+    guess = torch_name()
     path = run / CHOICE
     if module.device.type != "cpu" or not path.is_file():
         return guess
@@ -158,6 +152,11 @@ def load_engine(run: Path, module: SentimentModule) -> Engine:
             f"{path} cannot be loaded ({type(failure).__name__}): run 'python -m nlp export' again, or delete "
             f"{run / CHOICE}."
         ) from failure
+
+
+def torch_name() -> str:
+    """The quickest engine that needs no export: bfloat16 if this CPU has it in hardware, else float32."""
+    return "torch-bfloat16" if encoders.bfloat16_pays() else "torch-float32"
 
 
 def torch_engine(outputs: TokenOutputs, name: str = "torch-float32") -> Engine:
@@ -514,7 +513,8 @@ def export_command(args: list[str]) -> None:
         fit = runs.fit_command(options.dataset, "sentiment")
         raise UserError(f"Dataset '{options.dataset}' has no trained sentiment model: train one with '{fit}'.")
     texts = read_parquet(found.path("reviews"), [TEXT])[TEXT] if found.has("reviews") else found.reviews()[TEXT]
-    rows = export(served(run, "cpu"), run, texts.dropna().tolist(), options.seconds)
+    module = with_aspects(load_served(SentimentModule, run, "cpu"), AspectFinder.load(run))
+    rows = export(module, run, texts.dropna().tolist(), options.seconds)
     show(rows, f"Run {run.name}, {torch.get_num_threads()} threads; speed in those of torch-float32")
 
 

@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 
 from data.schema import ITEM_ID, SOURCE, TEXT
 from nlp import title_blocks as blocks
+from nlp.metrics import wilson
 from nlp.title_clues import Clues
 from nlp.title_evidence import NOT_MENTIONED, describe_blocks, judge, weigh
 from nlp.title_groups import TitleGroups
@@ -348,14 +349,6 @@ def evaluate_links(labels: pd.DataFrame, links: pd.DataFrame) -> dict[str, float
         "right": int(right.sum()),
     }
     for name, of in (("precision", int(linked.sum())), ("recall", int(there.sum()))):
-        low, high = _wilson(int(right.sum()), of)
+        low, high = map(float, wilson(right.sum(), np.array(of))) if of else (np.nan, np.nan)
         result |= {name: float(right.sum()) / of if of else float("nan"), f"{name}_low": low, f"{name}_high": high}
     return result
-
-
-def _wilson(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    if of == 0:
-        return float("nan"), float("nan")
-    share, square = hits / of, z * z / of
-    middle, half = share + square / 2, z * np.sqrt(share * (1 - share) / of + square / (4 * of))
-    return float((middle - half) / (1 + square)), float((middle + half) / (1 + square))

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 BINS = 15
+_Z = 1.959964  # the normal distribution's 97.5 % point
 
 
 def accuracy(positive: np.ndarray, p: np.ndarray) -> float | None:
@@ -89,3 +90,20 @@ def all_metrics(positive: np.ndarray, p: np.ndarray) -> dict[str, float | None]:
         "ece": expected_calibration_error(positive, p),
         "reviews": float(len(p)),
     }
+
+
+def wilson(hits: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of a share (Wilson 1927), in [0, 1]; [0, 1] where `of` is 0.
+
+    (s + z²/2n ± z √(s (1 - s) / n + z²/4n²)) / (1 + z²/n) with s = hits / n, n = `of`; hits need not be whole.
+
+    >>> low, high = wilson(np.array([8.0]), np.array([10]))
+    >>> round(float(low[0]), 4), round(float(high[0]), 4)
+    (0.4902, 0.9433)
+    """
+    empty = np.asarray(of) == 0
+    n = np.where(empty, 1.0, np.asarray(of, dtype="float64"))
+    share, square = np.asarray(hits, dtype="float64") / n, _Z**2 / n
+    middle, half = share + square / 2, _Z * np.sqrt(share * (1 - share) / n + square / (4 * n))
+    low, high = (middle - half) / (1 + square), (middle + half) / (1 + square)
+    return np.where(empty, 0.0, np.clip(low, 0, share)), np.where(empty, 1.0, np.clip(high, share, 1))

@@ -13,21 +13,13 @@ import pandas as pd
 import torch
 
 from data.schema import LABEL
+from data.served import load_served
 from nlp import encoder as encoders
-from nlp.aspects import NGRAM_BUCKETS, AspectFinder, Sentences
+from nlp.aspects import AspectFinder
 from nlp.calibration import join, label_of, probability
-from nlp.export import Engine, load_engine, served, token_outputs, torch_engine
-from nlp.ngrams import ngrams_of
-from nlp.reading import (
-    Reading,
-    Spans,
-    means,
-    read_texts,
-    speaking,
-    sum_by_sentence,
-    tokenise_sentences,
-    tokens_of,
-)
+from nlp.export import Engine, load_engine, token_outputs, torch_engine, with_aspects
+from nlp.mentions import mood_logits, sentence_features
+from nlp.reading import Reading, Spans, read_texts, tokenise_sentences
 from nlp.sentiment import SentimentModule
 from nlp.tokens import Tokens, frame_of, tokenise
 
@@ -72,9 +64,10 @@ class SentimentScorer:
         Raises:
             UserError: the run's files are missing or damaged.
         """
-        module = served(run, device)
+        finder = AspectFinder.load(run)
+        module = with_aspects(load_served(SentimentModule, run, device), finder)
         tokenizer = encoders.load_tokenizer(str(run / encoders.FOLDER), str(run / encoders.FOLDER))
-        return cls(module, tokenizer, run.name, load_engine(run, module), AspectFinder.load(run))
+        return cls(module, tokenizer, run.name, load_engine(run, module), finder)
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[str], progress: bool = False) -> np.ndarray:
@@ -116,17 +109,13 @@ class SentimentScorer:
             return aspects
         text = spans.text[clauses.sentence].tolist()
         bounds = zip(text, clauses.start.tolist(), clauses.end.tolist(), strict=True)
-        keywords = finder.keywords.count([texts[i][start:end] for i, start, end in bounds])
-        row, gram = ngrams_of(*tokens_of(tokens.flat, spans.first, spans.last), NGRAM_BUCKETS)
-        state = means(found.token_aspect, spans.first, spans.last)
-        p = finder.mentions(Sentences(sum_by_sentence(keywords, spans), row, gram, state))
-        sentence, aspect = np.nonzero(p > float(finder.arrays["threshold"]))
-        first, last = speaking(spans, keywords, sentence, aspect)
-        mood = finder.sentiment(
-            means(found.token_logit, first, last),
-            bag_logits(self.module, tokens.flat, first, last),
-            found.logit[spans.text[sentence]],
+        said = [texts[i][start:end] for i, start, end in bounds]
+        keywords, features = sentence_features(finder, said, tokens.flat, spans, found.token_aspect)
+        sentence, aspect = np.nonzero(finder.mentions(features) > float(finder.arrays["threshold"]))
+        logits = mood_logits(
+            self.module, tokens.flat, spans, keywords, found.token_logit, found.logit, sentence, aspect
         )
+        mood = finder.sentiment(*logits.T)
         start, end = spans.start[sentence].tolist(), spans.end[sentence].tolist()
         for i, name, p_positive, a, b in zip(
             spans.text[sentence].tolist(), aspect.tolist(), mood.tolist(), start, end, strict=True
@@ -145,21 +134,6 @@ class SentimentScorer:
         silent = np.array([not text.strip() for text in texts], dtype=bool)
         p[silent], label[silent] = 0.5, "neutral"
         return pd.DataFrame({LABEL: label, P_POSITIVE: p})
-
-
-def bag_logits(module: SentimentModule, flat: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """The n-gram bag's logit of stretches of tokens, which may come several times; 0 without a bag. (stretches,)."""
-    if module.bag is None or not len(first):
-        return np.zeros(len(first))
-    distinct, back = np.unique(np.stack([first, last], 1), axis=0, return_inverse=True)
-    logits = np.zeros(len(distinct))
-    # A clause and the sentence around it overlap: each length of overlap is a reading of its own.
-    left = np.arange(len(distinct))
-    while len(left):
-        apart = np.concatenate([[True], distinct[left[1:], 0] >= np.maximum.accumulate(distinct[left, 1])[:-1]])
-        now, left = left[apart], left[~apart]
-        logits[now] = module.bag.logits(*tokens_of(flat, distinct[now, 0], distinct[now, 1]))
-    return logits[back]
 
 
 def _strings(texts: Sequence[str | None]) -> list[str]:

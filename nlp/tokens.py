@@ -15,7 +15,15 @@ import numpy as np
 import torch
 
 OVERLAP = 0.125  # of a window: a phrase cut by one window's edge stands whole in the next
-_LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
+TOKENS_ALONE: dict[str, Any] = {  # how a tokenizer is asked for all of a text's tokens and nothing else
+    "add_special_tokens": False,
+    "truncation": False,
+    "padding": False,
+    "return_attention_mask": False,
+    "return_token_type_ids": False,
+    "verbose": False,
+}
+LINE_BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 
 
 def clean(text: str) -> str:
@@ -24,7 +32,7 @@ def clean(text: str) -> str:
     >>> clean("Good.<br /><br />Very good.")
     'Good.  Very good.'
     """
-    text = _LINE_BREAK.sub(" ", text) if "<" in text else text
+    text = LINE_BREAK.sub(" ", text) if "<" in text else text
     return text.replace("\x00", " ")
 
 
@@ -46,15 +54,7 @@ def tokenise(tokenizer: Any, texts: Sequence[str], chunk: int = 2_000) -> Tokens
     lengths: list[int] = []
     for start in range(0, len(texts), chunk):
         cleaned = [clean(text) for text in texts[start : start + chunk]]
-        ids = tokenizer(
-            cleaned,
-            add_special_tokens=False,
-            truncation=False,
-            padding=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )["input_ids"]
+        ids = tokenizer(cleaned, **TOKENS_ALONE)["input_ids"]
         parts += [np.asarray(i, dtype=np.int32) for i in ids]
         lengths += [len(i) for i in ids]
     flat = np.concatenate(parts) if parts else np.zeros(0, np.int32)

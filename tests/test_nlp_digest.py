@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import UserError
-from nlp.digest import LONGEST, SHORTEST, aspect_drivers, digest, positive_share, quotes, turned, wilson
+from nlp.digest import LONGEST, SHORTEST, aspect_drivers, digest, positive_share, quotes, turned
+from nlp.metrics import wilson
 
 ASPECTS = ["story", "acting", "direction", "pacing", "humour", "script", "ending", "sound", "visuals", "characters"]
 

@@ -154,7 +154,7 @@ def test_the_command_scores_a_table_and_goes_on_after_a_kill(
     running = subprocess.Popen([sys.executable, "score.py", *argv], cwd=ROOT, env=environment)
     try:
         deadline = time.monotonic() + 120
-        while not (tmp_path / ".out.csv.parts" / "000000.csv").exists():
+        while not (tmp_path / ".out.csv.parts" / "state.json").exists():
             assert running.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline
             time.sleep(0.005)
