@@ -11,7 +11,8 @@ Four steps, each with numbers that were measured, not guessed, where there was s
    everything else that was named: blocks of neighbouring reviews decide together.
 4. A logistic regression on each block that may be about a title: do its reviews, taken together, look like those of
    such blocks whose truth was read by hand? Its intercept follows the share of true ones (Saerens, Latinne and
-   Decaestecker 2002), so that a catalogue without the reviewed titles gets fewer links.
+   Decaestecker 2002), so that a catalogue without the reviewed titles gets fewer links. Reviews of a source without
+   blocks are judged one by one (nlp/title_lone.py). What genre the texts sound like counts in both (title_genres.py).
 """
 
 import numpy as np
@@ -23,12 +24,16 @@ from nlp import title_blocks as blocks
 from nlp.metrics import wilson
 from nlp.title_clues import Clues
 from nlp.title_evidence import NOT_MENTIONED, describe_blocks, judge, weigh
+from nlp.title_genres import GenreClues
 from nlp.title_groups import TitleGroups
+from nlp.title_lone import describe_lone, judge_lone
 from nlp.title_mentions import describe, find_forms, longer_forms, summarise
 from nlp.title_names import bare
 from nlp.title_words import Words, marked_phrases, read_words
 
-THRESHOLD = 0.8  # 95 % of links right on the development blocks, see docs/linking.md
+# 95 % of links right on development reviews of titles held out, see docs/linking.md.
+THRESHOLD = 0.8
+LONE_THRESHOLD = 0.85  # where neighbours say nothing
 LINK_CONFIDENCE = "link_confidence"
 # Kinds of reading; of each title there is a state of each kind.
 _ABOUT, _COMPARED, _NAME, _NAMESAKE = range(4)
@@ -48,10 +53,14 @@ class TitleLinker:
     Args:
         items: item_id, title; year and genres may be missing as columns or values. Any number of rows, also none.
         threshold: the least confidence of a link.
+        lone_threshold: the same where neighbours say nothing.
     """
 
-    def __init__(self, items: pd.DataFrame, threshold: float = THRESHOLD) -> None:
+    def __init__(
+        self, items: pd.DataFrame, threshold: float = THRESHOLD, lone_threshold: float = LONE_THRESHOLD
+    ) -> None:
         self.threshold = threshold
+        self.lone_threshold = lone_threshold
         self.titles = TitleGroups(items)
 
     def link(self, reviews: pd.DataFrame) -> pd.DataFrame:
@@ -75,18 +84,21 @@ class TitleLinker:
             codes = pd.factorize(source.to_numpy(object))[0]
             order = np.argsort(codes, kind="stable")
             texts = reviews[TEXT].astype(object).to_numpy()[order]
-            title, sure = self._decide(texts, codes[order], given[order])
+            title, sure, least = self._decide(texts, codes[order], given[order])
             back = order[title >= 0]
             confidence[back] = sure[title >= 0]
-            linked = (title >= 0) & (sure >= self.threshold)
+            linked = (title >= 0) & (sure >= least)
             item[order[linked]] = self.titles.item_ids[title[linked]]
         item[has_id], confidence[has_id] = given[has_id], 1.0
         return pd.DataFrame({ITEM_ID: pd.Series(item, dtype=object), LINK_CONFIDENCE: confidence}).set_axis(
             reviews.index
         )
 
-    def _decide(self, texts: np.ndarray, sources: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Row of the most likely title for each text (-1: no candidate) and its confidence. Both: (texts,)."""
+    def _decide(
+        self, texts: np.ndarray, sources: np.ndarray, given: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Row of the likeliest title of each text (-1: no candidate), its confidence and the least for a link. All:
+        (texts,)."""
         n, groups = len(texts), self.titles.n
         words = read_words(texts.tolist())
         pairs, n_forms, n_rivals = self._pairs(words, n)
@@ -108,7 +120,14 @@ class TitleLinker:
         state, text = codes % n_states, codes // n_states
         prior = self._prior(own, words, state, n, n_rivals)
         likely = blocks.posterior(codes, n_states, evidence, prior, 0.4, stays)
-        return self._judge(own, pairs, group, text, state, likely, stays, clues, known_rows, words, vectors)
+        genres = GenreClues(words, n)
+        title, sure = self._judge(
+            own, pairs, group, text, state, likely, stays, clues, genres, known_rows, words, vectors
+        )
+        lone_title, lone_sure = self._judge_alone(own, pairs, clues, genres, n)
+        lone = (title < 0) | ((sure < self.threshold) & (lone_sure >= self.lone_threshold))
+        least = np.where(lone, self.lone_threshold, self.threshold)
+        return np.where(lone, lone_title, title), np.where(lone, lone_sure, sure), least
 
     def _pairs(self, words: Words, n: int) -> tuple[pd.DataFrame, int, int]:
         """Every (text, form) with its log odds, the number of forms, and how many of them are not the catalogue's."""
@@ -211,6 +230,7 @@ class TitleLinker:
         likely: np.ndarray,
         stays: np.ndarray,
         clues: Clues,
+        genres: GenreClues,
         known_rows: np.ndarray,
         words: Words,
         vectors: csr_matrix,
@@ -243,6 +263,7 @@ class TitleLinker:
         rows = rows.merge(own[["text", "group", *columns]], how="left", on=["text", "group"])
         rows["year"] = clues.mentions(rows["text"].to_numpy(), self.titles.years_of_groups[rows["group"]])
         rows["sequel"] = clues.sequel[rows["text"]] & ~self.titles.numbered[rows["group"]]
+        rows["genre"] = genres.odds(rows["text"].to_numpy(), self.titles.genres_of_groups[rows["group"]])
         there = pairs[["text", "form", "good"]].assign(other=group_of_pair)
         there = there[there["good"] > 0].merge(rows[["text", "group", "block"]], on="text")
         rivals = there[there["other"] != there["group"]].groupby(["block", "form"]).size().groupby("block").max()
@@ -260,6 +281,44 @@ class TitleLinker:
                 row, share = self._by_year(members, inside["text"].to_numpy(), clues, known_rows)
             title[inside["text"]] = row
             confidence[inside["text"]] *= share
+        return title, confidence
+
+    def _judge_alone(
+        self,
+        own: pd.DataFrame,
+        pairs: pd.DataFrame,
+        clues: Clues,
+        genres: GenreClues,
+        n: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What each text says without its neighbours; see `_decide` for the first two that come back."""
+        title, confidence = np.full(n, -1), np.zeros(n)
+        # "8 1/2" without quotes may well be a mark; a title that is named for a likeness only is not the review's.
+        own = own[(own["apart"] > 0) & ((own["quoted"] > 0) | ~self.titles.numeric[own["group"]])]
+        if own.empty:
+            return title, confidence
+        text, group = own["text"].to_numpy(np.int64), own["group"].to_numpy(np.int64)
+        year, after = self.titles.years_of_groups[group], own["year"].to_numpy()
+        match = (after > 0) & (year > 0) & (np.abs(after - year) <= 1)
+        own = own.assign(
+            match=match,
+            clash=(after > 0) & (year > 0) & ~match,
+            sequel=clues.sequel[text] & ~self.titles.numbered[group],
+            genre=genres.odds(text, self.titles.genres_of_groups[group]),
+        )
+        features = describe_lone(own, pairs[pairs["text"].isin(text)])
+        sure = judge_lone(features, text, group, n, self.titles.n)
+        order = np.argsort(-sure, kind="stable")
+        order = order[np.unique(text[order], return_index=True)[1]]  # the surest of each text
+        text, group, after, sure = text[order], group[order], after[order], sure[order]
+        for _, inside in pd.Series(np.arange(len(text))).groupby(group):
+            of = inside.to_numpy()
+            members = self.titles.members[group[of[0]]]
+            odds = np.stack([clues.year_odds(text[of], np.full(len(of), self.titles.years[row])) for row in members])
+            odds += _YEAR_AFTER * (self.titles.years[members][:, None] == after[of])
+            share = np.exp(odds - odds.max(0)) / np.exp(odds - odds.max(0)).sum(0)
+            title[text[of]] = np.array(members)[share.argmax(0)]
+            confidence[text[of]] = sure[of] * share.max(0)
         return title, confidence
 
     def _with_twins(self, sure: pd.Series, rows: pd.DataFrame, words: Words, vectors: csr_matrix) -> pd.Series:

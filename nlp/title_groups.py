@@ -5,7 +5,8 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from data.schema import ITEM_ID
+from data.schema import GENRES, ITEM_ID
+from nlp.title_genres import genre_rows
 from nlp.title_names import bare, forms_of
 
 
@@ -13,13 +14,15 @@ class TitleGroups:
     """Titles that share a name ("Hamlet" of 1948 and of 1996) are one group: texts decide between them by year only.
 
     Args:
-        items: item_id, title; year may be missing as column or value. Any number of rows, also none.
+        items: item_id, title; year and genres may be missing as columns or values. Any number of rows, also none.
 
     Attributes:
         item_ids: (titles,); years: (titles,), 0 where missing; group_of_title: (titles,).
         forms: all forms without their article; group_of_form: (forms,), -1 where several groups have it as a part.
         years_of_groups: (groups,), 0 where missing or where a group has several titles.
+        genres_of_groups: (groups, genres), see `genre_rows`; the mean of a group's titles.
         words: (groups,), in the shortest form; numbered: (groups,), bool, a form ends in a number.
+        numeric: (groups,), bool, a form has nothing but numbers.
         members: the rows of each group's titles.
     """
 
@@ -53,6 +56,9 @@ class TitleGroups:
         lone = self.members.map(len).eq(1).to_numpy() if n_titles else np.zeros(0, bool)
         first = self.members.map(lambda rows: rows[0]).to_numpy(np.int64) if n_titles else np.zeros(0, np.int64)
         self.years_of_groups = np.where(lone, self.years[first], 0) if n_titles else np.zeros(0, np.int64)
+        genres = genre_rows(items[GENRES].tolist() if GENRES in items else [None] * n_titles)
+        by_group = pd.DataFrame(genres).groupby(self.group_of_title).mean()  # NaN only where all are
+        self.genres_of_groups = by_group.to_numpy().reshape(self.n, genres.shape[1])
         size = np.full(self.n, 99)
         known = self.group_of_form >= 0
         np.minimum.at(size, self.group_of_form[known], np.array([len(f) for f in self.forms], np.int64)[known])
@@ -60,6 +66,8 @@ class TitleGroups:
         # "Grease 2" is a sequel itself, so that its reviews say so tells nothing.
         numbered = [group for form, group in zip(self.forms, self.group_of_form, strict=True) if form[-1].isdigit()]
         self.numbered = np.isin(np.arange(self.n), numbered)
+        numeric = [group for form, group in zip(self.forms, self.group_of_form, strict=True) if "".join(form).isdigit()]
+        self.numeric = np.isin(np.arange(self.n), numeric)
 
     def rows_of(self, item_ids: np.ndarray) -> np.ndarray:
         """The title of each item_id as a row; -1 where the id is missing, -2 for an item that the catalogue lacks."""

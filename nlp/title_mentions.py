@@ -26,6 +26,10 @@ _SEEN = [
     "saw", "seen", "watched", "watch", "watching", "see", "viewed", "rented", "bought", "called", "titled",
     "entitled", "film", "movie", "about",
 ]  # fmt: skip
+_LIKENED = {
+    "like", "unlike", "than", "reminds", "reminded", "reminiscent", "recalls", "remake", "sequel", "prequel", "similar",
+    "inspired", "spoof", "parody", "compared", "compare", "comparable", "copy", "ripoff", "echoes",
+}  # fmt: skip
 _IS = [
     "is", "was", "has", "tells", "stars", "takes", "opens", "begins", "follows", "concerns", "remains", "may",
     "isn", "wasn", "will", "does", "deals",
@@ -73,8 +77,9 @@ def describe(words: Words, found: pd.DataFrame) -> pd.DataFrame:
 
     text, place (words before it), size (words), year (right after it, else 0), quoted, shouted (in capitals), titled
     (title case, not only for beginning a sentence), numbered (a number follows), extended (part of a longer name),
-    against (a comparison before it), watched (saw X, the film X), verb (X is), opening (a sentence begins with X is),
-    article (with a capital: The X), possessive (X's), bracket (X followed by a name in brackets, as an actor's).
+    against (a comparison before it), likened (the plainest: like X), watched (saw X, the film X), verb (X is), opening
+    (a sentence begins with X is), article (with a capital: The X), possessive (X's), bracket (X followed by a name in
+    brackets, as an actor's).
     """
     first, last = found["first"].to_numpy(), found["last"].to_numpy()
     end = max(len(words.word) - 1, 0)
@@ -102,12 +107,13 @@ def describe(words: Words, found: pd.DataFrame) -> pd.DataFrame:
     bridge &= (words.text[over] == text) & titled
     subtitle = words.colon_after[last] & has_after & words.capital[after] & (n_capital > 0)
     extended = numbered | subtitle | (~quoted & quiet & (name_before | name_after | bridge))
-    against, watched = np.zeros(len(found), bool), np.zeros(len(found), bool)
-    versus, seen = words.among(_AGAINST), words.among(_SEEN)
+    against, likened, watched = np.zeros((3, len(found)), bool)
+    versus, alike, seen = (words.among(some) for some in (_AGAINST, _LIKENED, _SEEN))
     for back in range(1, 5):
         position = np.maximum(first - back, 0)
         near = (first >= back) & (words.text[position] == text) & (_within(words.start, position + 1, first) == 0)
         against |= near & versus[position]
+        likened |= near & alike[position] & (back <= 3)
         watched |= near & seen[position] & (back <= 2)
     verb = has_after & words.among(_IS)[after]
     article = has_before & words.capital[before] & ~words.start[before] & words.among(ARTICLES)[before]
@@ -125,6 +131,7 @@ def describe(words: Words, found: pd.DataFrame) -> pd.DataFrame:
         subtitle=subtitle,
         extended=extended,
         against=against,
+        likened=likened,
         watched=watched,
         verb=verb,
         opening=words.start[first] & verb,
@@ -186,9 +193,9 @@ def summarise(described: pd.DataFrame, n_forms: int) -> pd.DataFrame:
     """One row for each text and form: counts and flags over its mentions, ordered by text and form.
 
     Columns: text, form, place (first), size, year, mentions (not extended), good (of them in quotes, capitals or title
-    case), quoted, free (good without a comparison), extended (counts); opening, early, watched, verb, shouted, article,
-    possessive, bracket (any good mention, 0 or 1); islands and plain_islands: of the form, over all texts, in how many
-    separate places good or other mentions occur.
+    case), quoted, free (good without a comparison), apart (good, not likened), extended (counts); opening, early,
+    watched, verb, shouted, article, possessive, bracket (any good mention, 0 or 1); islands and plain_islands: of the
+    form, over all texts, in how many separate places good or other mentions occur.
     """
     d = described
     whole = ~d["extended"]
@@ -196,6 +203,7 @@ def summarise(described: pd.DataFrame, n_forms: int) -> pd.DataFrame:
     flags = {name: good & d[name] for name in ("opening", "watched", "verb", "shouted", "article", "possessive")}
     flags |= {"bracket": good & d["bracket"], "early": good & (d["place"] < _MENTIONED_EARLY)}
     sums = {"mentions": whole, "good": good, "quoted": whole & d["quoted"], "free": good & ~d["against"]}
+    sums["apart"] = good & ~d["likened"]
     sums["extended"] = d["extended"]
     kept = d[["text", "form", "place", "size", "year"]].assign(**{k: v.astype(int) for k, v in (sums | flags).items()})
     how = {"place": "min", "size": "max", "year": "max"} | dict.fromkeys(sums, "sum") | dict.fromkeys(flags, "max")

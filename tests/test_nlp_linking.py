@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from nlp.linking import THRESHOLD, TitleLinker, evaluate_links
 from nlp.title_blocks import in_question, name_vectors, posterior, staying
+from nlp.title_genres import GenreClues, genre_rows
 from nlp.title_groups import TitleGroups
+from nlp.title_lone import judge_lone
 from nlp.title_mentions import describe, find_forms, longer_forms, summarise
 from nlp.title_names import forms_of, words_of
 from nlp.title_words import marked_phrases, read_words
@@ -210,7 +212,7 @@ def test_sources_are_chains_of_their_own_in_any_order() -> None:
 
 def test_the_threshold_only_hides() -> None:
     reviews = pd.DataFrame({"text": about("Silent Harbour") + FILLER}, index=range(100, 166))
-    strict = TitleLinker(ITEMS, threshold=1.1).link(reviews)
+    strict = TitleLinker(ITEMS, threshold=1.1, lone_threshold=1.1).link(reviews)
     assert strict.index.equals(reviews.index)
     assert strict["item_id"].isna().all()
     assert strict["link_confidence"][:6].notna().all()
@@ -268,3 +270,81 @@ def test_links_are_judged_against_labels() -> None:
 
 def test_words_are_compared_without_accents_and_spelling_of_numbers() -> None:
     assert words_of("Véronique & Part III") == ("veronique", "and", "part", "3")
+
+
+NAMES = [
+    f"{a} {b}" for a in ("Silver", "Hollow", "Northern", "Paper", "Velvet") for b in ("Lanterns", "Orbit", "Canyon")
+]
+ALONE = pd.DataFrame({"item_id": [str(i) for i in range(len(NAMES))], "title": NAMES, "year": 1990})
+SAID = [
+    '"{}" is a small miracle, and the second half even better.',
+    "I watched {} on a rainy evening and wept.",
+    "Last week I saw {} with my sister, who slept.",
+]
+
+
+def lone(texts: list[str], items: pd.DataFrame = ALONE) -> pd.DataFrame:
+    return TitleLinker(items).link(pd.DataFrame({"text": texts}))
+
+
+def test_reviews_without_neighbours_link_by_what_they_say() -> None:
+    order = np.random.default_rng(0).permutation(3 * len(NAMES))
+    texts = [SAID[i // len(NAMES)].format(NAMES[i % len(NAMES)]) for i in order]
+    found = lone(texts)
+    assert (found["item_id"] == [str(i % len(NAMES)) for i in order]).mean() > 0.6
+    assert found["item_id"].dropna().tolist() == [str(order[i] % len(NAMES)) for i in found["item_id"].dropna().index]
+
+
+def test_a_likeness_and_another_year_are_no_link() -> None:
+    texts = [SAID[0].format(name) for name in NAMES[:12]]
+    texts += ["A road movie like Northern Orbit, only longer.", 'The old "Paper Canyon" (1955) is a classic.']
+    found = lone(texts)["item_id"]
+    assert found[:12].notna().sum() >= 10
+    assert found[12:].isna().all()
+
+
+def test_few_reviews_that_look_like_the_catalogue_among_many_are_namesakes() -> None:
+    mentions = [SAID[0].format(name) for name in NAMES]
+    assert lone(mentions)["item_id"].notna().mean() > 0.8
+    strangers = [f"Somebody{i} goes to Sometown{i}, and nobody cares for a moment." for i in range(3_000)]
+    many = pd.concat([ALONE, pd.DataFrame({"item_id": "x", "title": [f"Xyzzy{i} Foo{i}" for i in range(20_000)]})])
+    assert lone([*mentions, *strangers], many)["item_id"].isna().all()
+
+
+def test_the_share_of_true_mentions_is_each_titles_own() -> None:
+    flat = dict.fromkeys(
+        ("lead", "bound", "share", "place", "single", "quoted", "possessive", "match", "clash", "sequel"),
+        0.0,
+    )
+    strong, weak = {"genre": 0.0, "verb": 2.0, "watched": 2.0}, {"genre": 0.0, "verb": -2.0, "watched": -2.0}
+    middle = {"genre": 0.0, "verb": 0.0, "watched": 0.0}
+    features = pd.DataFrame([{**flat, **f} for f in [strong] * 20 + [weak] * 20 + [middle] * 2])
+    title = np.array([0] * 20 + [1] * 20 + [0, 1])
+    p = judge_lone(features, np.arange(42), title, 42, 2)
+    assert p[40] > p[41] + 0.3
+    same = judge_lone(features.iloc[[0, 1, 2]], np.zeros(3, np.int64), np.arange(3), 3, 3)
+    assert 0.9 < same.sum() <= 1
+
+
+def test_genres_speak_for_and_against_a_title() -> None:
+    texts = [
+        "A scary slasher, all gore.",
+        "The songs and the dancing are lovely.",
+        "It was all right.",
+        "A scary monster",
+    ]
+    clues = GenreClues(read_words(texts), len(texts))
+    rows = genre_rows([["Horror"], ["musical"], None])
+    odds = np.array([clues.odds(np.arange(3), np.tile(row, (3, 1))) for row in rows])
+    assert odds[0, 0] > 0 > odds[0, 1]
+    assert odds[1, 1] > 0 > odds[1, 0]
+    assert (odds[2] == 0).all()
+
+
+def test_a_block_about_a_namesake_of_another_genre_is_less_sure() -> None:
+    texts = [f"{text} What a scary slasher, so much gore." for text in about("Crimson Orchard")] + FILLER
+    sure = [
+        TitleLinker(ITEMS.assign(genres=[[genre]] * len(ITEMS)), 0).link(pd.DataFrame({"text": texts}))
+        for genre in ("Horror", "Musical")
+    ]
+    assert sure[0]["link_confidence"][:6].max() > sure[1]["link_confidence"][:6].max() + 0.02
