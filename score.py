@@ -45,7 +45,15 @@ def _reviews(arguments: Namespace) -> Path:
     from nlp.table_scoring import score_file
 
     return score_file(
-        arguments.input, arguments.text_column, arguments.out, dataset=arguments.dataset, limit=arguments.limit
+        arguments.input,
+        arguments.text_column,
+        arguments.out,
+        dataset=arguments.dataset,
+        limit=arguments.limit,
+        tone=arguments.tone,
+        service=arguments.service,
+        reply_model=arguments.reply_model,
+        sentiment_only=arguments.sentiment_only,
     )
 
 
@@ -70,10 +78,11 @@ _SCORERS: dict[str, Callable[[Namespace], Path]] = {
 
 
 _INPUT = (
-    "CSV, TSV or Parquet of any size to score instead, with the model that --dataset would use. --out (.csv, .tsv or "
-    ".parquet) gets all its rows and columns; a row that cannot be read has no score and a reason in column 'problem'. "
-    "A run that was stopped goes on with the same command. In CSV, a text cell that a spreadsheet would take for a "
-    "formula (it begins with = + - @, a tab or a line break, and is no number) gets a leading apostrophe."
+    "CSV, TSV or Parquet of any size to score instead, with the model that --dataset would use; with it, reviews "
+    "are linked to its titles. --out (.csv, .tsv or .parquet) gets all rows and columns; a row that cannot be read has "
+    "no score and a reason in column 'problem'. A run that was stopped goes on with the same command. In CSV, a text "
+    "cell that a spreadsheet would take for a formula (it begins with = + - @, a tab or a line break, and is no "
+    "number) gets a leading apostrophe."
 )
 
 
@@ -99,6 +108,12 @@ def _parser() -> ArgumentParser:
         if name == "reviews":
             sub.add_argument("--input", type=Path | None, default=None, help=_INPUT)
             sub.add_argument("--text-column", type=str, default="text", help="Column of --input with the text.")
+            sub.add_argument(
+                "--sentiment-only",
+                type=bool,
+                default=False,
+                help="With --input: true writes label and p_positive alone, which is quicker.",
+            )
             sub.add_argument("--limit", type=int | None, default=None, help="Score this many reviews at most.")
             sub.add_argument("--tone", type=str, default="warm", help="Of the reply drafts: warm, formal or brief.")
             sub.add_argument("--service", type=str, default="our service", help="Name that the drafts are signed with.")

@@ -6,7 +6,8 @@ and drafts replies.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from nlp.predictor import P_POSITIVE, SentimentScorer
 from nlp.replies import DEFAULT_SERVICE, draft_replies, tones
 from nlp.triage import complaint_counts, priorities
 
-__all__ = ["P_POSITIVE", "SentimentScorer", "choose", "find_current", "load_current", "score_reviews"]
+__all__ = ["P_POSITIVE", "SentimentScorer", "TableScorer", "choose", "find_current", "load_current", "score_reviews"]
 
 CHUNK_ROWS = 4_000  # rows in memory at a time; enough for batches of equal length and for links to see neighbours
 LINK_ROWS = 40_000  # rows whose titles are looked for together: the more neighbours, the surer; 1.5 GB at most
@@ -60,6 +61,81 @@ def load_current(dataset: str | None = None, device: str = "auto") -> SentimentS
         UserError: there is no trained model, or it cannot be loaded.
     """
     return SentimentScorer.load(find_current(dataset), device)
+
+
+@dataclass
+class TableScorer:
+    """Everything that is known of the texts of any table, a chunk at a time; see nlp/table_scoring.py.
+
+    Its columns are those of review_scores (data/schema.py) without the ids: label, p_positive, aspects, with a
+    catalogue item_id and link_confidence, then priority and reply_draft. A chunk knows nothing of the others: how many
+    complain of the same does not count for the priority, and titles are told by the neighbours in the chunk.
+
+    Args:
+        items: the catalogue to link to; None: there is none.
+        tone, service, reply_model: of the drafts, see `score_reviews`.
+        sentiment_only: give label and p_positive alone, which is quicker.
+    """
+
+    scorer: SentimentScorer
+    items: pd.DataFrame | None = None
+    tone: str = "warm"
+    service: str = DEFAULT_SERVICE
+    reply_model: str | None = None
+    sentiment_only: bool = False
+    dataset: str | None = None
+
+    @classmethod
+    def load(cls, run: Path | None, dataset: str | None, **settings: Any) -> "TableScorer":
+        """Of a run (default `find_current(dataset)`) and a dataset's catalogue.
+
+        Raises:
+            UserError: there is no trained model, no such dataset or no such tone.
+        """
+        if settings.get("tone", "warm") not in tones():
+            raise UserError(f"--tone {settings['tone']}: choose {', '.join(tones())}.")
+        found = None if dataset is None else open_dataset(dataset)
+        items = found.items() if found is not None and found.has("items") else None
+        return cls(SentimentScorer.load(run or find_current(dataset)), items, dataset=dataset, **settings)
+
+    def __post_init__(self) -> None:
+        self.linker = None if self.items is None or self.sentiment_only else TitleLinker(self.items)
+        self.titles = {} if self.items is None else dict(zip(self.items[ITEM_ID], self.items["title"], strict=True))
+
+    @property
+    def run_id(self) -> str:
+        return self.scorer.run_id
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """What the scores depend on, besides the run."""
+        if self.sentiment_only:
+            return {"sentiment_only": True}
+        names = ("dataset", "tone", "service", "reply_model")
+        return {name: getattr(self, name) for name in names}
+
+    def score(self, texts: Sequence[str]) -> pa.Table:
+        """A row for each text."""
+        if self.sentiment_only:
+            return self._typed(self.scorer.predict(texts))
+        scored = self.scorer.analyse(texts)
+        # Alike texts get the same draft: there is no id to tell them apart by.
+        reviews = scored.assign(**{REVIEW_ID: list(texts), TEXT: list(texts)})
+        if self.linker is not None:
+            links = self.linker.link(reviews[[TEXT]])
+            scored[ITEM_ID], scored[LINK_CONFIDENCE] = links[ITEM_ID], links[LINK_CONFIDENCE]
+            reviews = reviews.assign(
+                title=links[ITEM_ID].map(self.titles.get), link_confidence=links[LINK_CONFIDENCE].to_numpy()
+            )
+        alone = complaint_counts(scored.iloc[:0])
+        scored["priority"] = priorities(scored, None, counts=alone)
+        drafts = draft_replies(reviews, self.tone, self.service, self.reply_model)
+        scored["reply_draft"] = [draft or None for draft in drafts]
+        return self._typed(scored)
+
+    def _typed(self, scored: pd.DataFrame) -> pa.Table:
+        target = schema.SCORES["review_scores"]
+        return pa.Table.from_pandas(scored, pa.schema([target.field(name) for name in scored]), preserve_index=False)
 
 
 def score_reviews(

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -61,11 +60,15 @@ _ENGLISH, _OTHERS = (
 
 
 class Scorer(Protocol):
-    """What knows texts: `predict` gives a row of any columns for each text, lists and dicts as values included."""
+    """What knows texts: `score` gives a row of any columns for each text; `flags` are what its scores depend on."""
 
-    run_id: str
+    @property
+    def run_id(self) -> str: ...
 
-    def predict(self, texts: Sequence[str]) -> pd.DataFrame: ...
+    @property
+    def flags(self) -> dict[str, Any]: ...
+
+    def score(self, texts: Sequence[str]) -> pa.Table: ...
 
 
 @dataclass
@@ -89,6 +92,7 @@ def score_file(
     limit: int | None = None,
     progress: bool = True,
     scorer: Scorer | None = None,
+    **settings: Any,
 ) -> Path:
     """Score a CSV, TSV or Parquet file of any size into a copy with the scorer's columns and `problem`.
 
@@ -101,8 +105,10 @@ def score_file(
         text_column: the column that holds the texts; a missing text is neutral.
         out: a .csv, .tsv or .parquet file.
         run: the run to use; default `nlp.scorer.find_current(dataset)`.
+        dataset: where its catalogue is, if it has one, reviews are linked to its titles.
         limit: score and write the first so many rows only; None does all.
-        scorer: used instead of a run's.
+        scorer: used instead of `nlp.scorer.TableScorer`.
+        settings: of that one: what to write beside the sentiment, and how.
 
     Raises:
         UserError: a file cannot be read or written as what its name says, the column is missing (the sentence names
@@ -117,8 +123,9 @@ def score_file(
         raise UserError(f"--out {out} is --input itself: give another name.")
     table = open_table(path, text_column)
     with _parts_folder(out) as folder:
-        scorer = scorer or _trained(run, dataset)
-        key = {"input": _identity(path), "run": scorer.run_id, "flags": {"text_column": text_column, "limit": limit}}
+        scorer = scorer or _trained(run, dataset, settings)
+        flags = {"text_column": text_column, "limit": limit, **scorer.flags}
+        key = {"input": _identity(path), "run": scorer.run_id, "flags": flags}
         state = _earlier(folder, key, kind)
         try:
             _score(table, text_column, folder, kind, state, scorer, limit, progress)
@@ -131,10 +138,10 @@ def score_file(
     return out
 
 
-def _trained(run: Path | None, dataset: str | None) -> Scorer:
-    from nlp.scorer import SentimentScorer, find_current  # torch: only after mistakes in the arguments are told
+def _trained(run: Path | None, dataset: str | None, settings: dict[str, Any]) -> Scorer:
+    from nlp.scorer import TableScorer  # torch: only after mistakes in the arguments are told
 
-    return SentimentScorer.load(run or find_current(dataset))
+    return TableScorer.load(run, dataset, **settings)
 
 
 def _score(
@@ -179,14 +186,13 @@ def _scored(chunk: Chunk, scorer: Scorer) -> pa.Table:
     """The chunk's rows with the scorer's columns, null where a row cannot be read, and `problem` as the last."""
     readable = [i for i, problem in enumerate(chunk.problems) if not problem]
     texts = [chunk.texts[i] for i in readable]
-    # One text at least, or there would be columns without a type.
-    scores = pa.Table.from_pandas(scorer.predict(texts or [""]), preserve_index=False)
+    scores = scorer.score(texts)
     problems = list(chunk.problems)
     for i, text in zip(readable, texts, strict=True):
         problems[i] = "" if text.strip() else EMPTY
         if not problems[i] and unfamiliar(text):
             problems[i] = UNFAMILIAR
-    if len(readable) < len(problems) or not readable:
+    if len(readable) < len(problems):
         place = {row: i for i, row in enumerate(readable)}
         scores = scores.take(pa.array([place.get(row) for row in range(len(problems))], pa.int64()))
     table = chunk.table

@@ -25,6 +25,7 @@ from nlp.files import open_table
 from nlp.table_scoring import EMPTY, UNFAMILIAR, score_file, unfamiliar
 
 ROOT = Path(__file__).parents[1]
+MENTIONS = pa.list_(pa.struct([("aspect", pa.string()), ("p", pa.float64())]))
 OURS = ["label", "p_positive", "aspects", "problem"]
 
 
@@ -34,12 +35,18 @@ class Stub:
     run_id = "stub"
 
     def __init__(self) -> None:
+        self.flags: dict[str, object] = {}
         self.sizes: list[int] = []
         self.seen: list[str] = []
 
-    def predict(self, texts: Sequence[str]) -> pd.DataFrame:
+    def score(self, texts: Sequence[str]) -> pa.Table:
         self.sizes.append(len(texts))
         self.seen += texts
+        frame = self.frame(texts)
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        return table.set_column(2, "aspects", pa.array(frame["aspects"].tolist(), MENTIONS))
+
+    def frame(self, texts: Sequence[str]) -> pd.DataFrame:
         p = np.array([text.count("e") / max(1, len(text)) for text in texts])
         aspects = [[{"aspect": "story", "p": 0.5}] if "story" in text else [] for text in texts]
         return pd.DataFrame({"label": np.where(p > 0.5, "positive", "negative"), "p_positive": p, "aspects": aspects})
@@ -144,9 +151,9 @@ def test_a_quote_that_closes_too_late_was_none(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_parts_without_a_readable_row_or_with_another_type(kind: str, tmp_path: Path) -> None:
     class Mixed(Stub):
-        def predict(self, texts: Sequence[str]) -> pd.DataFrame:
+        def frame(self, texts: Sequence[str]) -> pd.DataFrame:
             many = any("e" in text for text in texts)
-            return super().predict(texts).assign(priority=1.5 if many else 2, item_id="i" if many else None)
+            return super().frame(texts).assign(priority=1.5 if many else 2, item_id="i" if many else None)
 
     source, out = tmp_path / "in.csv", tmp_path / f"out.{kind}"
     source.write_text("id,text\n" + "few\n" * 7 + "1,none\n" * 7 + "2,nothing\n" * 7 + "few\n" * 7)
@@ -419,9 +426,9 @@ module.score_file(module.Path({source!r}), "text", module.Path({out!r}), progres
 @pytest.mark.parametrize(
     ("die", "rows", "kinds"),
     [
-        ("stub.predict = after(0, stub.predict)", 0, ("csv", "csv")),
-        ("stub.predict = after(3, stub.predict)", 21, ("csv", "csv")),
-        ("stub.predict = after(3, stub.predict)", 21, ("parquet", "parquet")),
+        ("stub.score = after(0, stub.score)", 0, ("csv", "csv")),
+        ("stub.score = after(3, stub.score)", 21, ("csv", "csv")),
+        ("stub.score = after(3, stub.score)", 21, ("parquet", "parquet")),
         ("module._write = after(4, module._write)", 28, ("parquet", "csv")),
         # The part is there, but not in the state.
         ("module.write_json = after(2, module.write_json)", 14, ("csv", "parquet")),
@@ -453,14 +460,14 @@ def test_a_killed_run_goes_on_behind_the_last_whole_part(
 
 def interrupted_at(calls: int) -> Stub:
     stub = Stub()
-    predict = stub.predict
+    score = stub.score
 
-    def until(texts: Sequence[str]) -> pd.DataFrame:
+    def until(texts: Sequence[str]) -> pa.Table:
         if len(stub.sizes) == calls:
             raise KeyboardInterrupt
-        return predict(texts)
+        return score(texts)
 
-    stub.predict = until  # type: ignore[method-assign]
+    stub.score = until  # type: ignore[method-assign]
     return stub
 
 
@@ -550,9 +557,9 @@ sys.path[:0] = {paths!r}
 import test_nlp_files as tests
 from nlp.table_scoring import score_file, Path
 class Stub(tests.Stub):
-    def predict(self, texts):
+    def score(self, texts):
         self.seen.clear()
-        return super().predict(texts)
+        return super().score(texts)
 score_file(Path({source!r}), "text", Path({out!r}), progress=False, scorer=Stub())
 # Not ru_maxrss: that begins at what the parent held.
 print(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])

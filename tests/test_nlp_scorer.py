@@ -1,5 +1,6 @@
 """Scoring: every text whole, every row kept, in the order given, in bounded memory."""
 
+import json
 import os
 import re
 import shutil
@@ -168,12 +169,42 @@ def test_the_command_scores_a_table_and_goes_on_after_a_kill(
     assert re.fullmatch(r"Wrote .*out\.csv in \d+ s\.", told.splitlines()[-1])
     assert not (tmp_path / ".out.csv.parts").exists()
     scored = pd.read_csv(out, keep_default_na=False)
-    assert list(scored) == ["body", "label", "n", "label_predicted", "p_positive", "problem"]
+    added = ["label_predicted", "p_positive", "aspects", "item_id", "link_confidence", "priority", "reply_draft"]
+    assert list(scored) == ["body", "label", "n", *added, "problem"]
     assert scored["n"].tolist() == frame["n"].tolist()
     assert scored["body"].tolist() == frame["body"].str.replace("=brilliant", "'=brilliant").tolist()
+    whole = load_current("small").analyse(some)
+    assert [[found["aspect"] for found in json.loads(cell)] for cell in scored["aspects"][:6]] == [
+        [found["aspect"] for found in cell] for cell in whole["aspects"]
+    ]
+    assert "story" in scored["aspects"][5]
+    assert (scored["reply_draft"] == "").equals(frame["body"] == "")
+    assert scored["priority"].between(0, 1).all()
     whole = load_current("small").predict(frame["body"].tolist())
     np.testing.assert_allclose(scored["p_positive"].astype(float), whole["p_positive"], atol=1e-4)
     assert (scored["problem"] == "empty text").equals(frame["body"] == "")
+
+
+def test_a_table_is_linked_to_a_catalogue_or_gets_the_sentiment_alone(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items = open_dataset("small").items()
+    titles = items.assign(text=[f'"{title}" is a brilliant film.' for title in items["title"]])
+    titles[["text"]].to_parquet(tmp_path / "in.parquet")
+    argv = ["reviews", "--input", str(tmp_path / "in.parquet"), "--out", str(tmp_path / "out.parquet")]
+    assert score.main([*argv, "--dataset", "small", "--service", "Lantern"]) == 0
+    scored = pd.read_parquet(tmp_path / "out.parquet")
+    linked = scored["item_id"].notna()
+    assert linked.any()
+    assert (scored["item_id"] == items["item_id"])[linked].all()
+    assert scored["link_confidence"][linked].between(0.8, 1).all()
+    assert scored["reply_draft"].str.contains("Lantern").all()
+    assert score.main(argv) == 0
+    assert "item_id" not in pd.read_parquet(tmp_path / "out.parquet")
+    assert score.main([*argv, "--sentiment-only", "true"]) == 0
+    assert list(pd.read_parquet(tmp_path / "out.parquet")) == ["text", "label", "p_positive", "problem"]
+    assert score.main([*argv, "--tone", "shrill"]) == 2
+    assert "--tone shrill: choose" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_named(home: Path) -> None:
