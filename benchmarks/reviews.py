@@ -22,7 +22,8 @@ from data import command, report, runs
 from data.dataset import open_dataset
 from data.errors import UserError
 from data.schema import SOURCE, TEXT
-from nlp.export import engine_name, engines_of, token_outputs
+from nlp.engines import engine_name, token_outputs
+from nlp.export import engines_of
 from nlp.predictor import P_POSITIVE, SentimentScorer
 from nlp.sentiment import SentimentModule
 from nlp.splits import split_reviews

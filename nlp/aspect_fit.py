@@ -20,7 +20,7 @@ from data.schema import REVIEW_ID, TEXT
 from data.served import load_served
 from nlp import encoder as encoders
 from nlp.aspects import CONFIG, TRAIN_LABELS, AspectFinder, Sentences, fit, fit_sentiment, read_config
-from nlp.export import TokenOutputs, torch_engine, torch_name
+from nlp.engines import TokenOutputs, torch_engine, torch_name
 from nlp.mentions import mood_logits, sentence_features
 from nlp.reading import Spans, read_texts, spans_of
 from nlp.sentences import clause_spans

@@ -142,7 +142,7 @@ class AspectFinder:
         return cls(arrays, words, layer)
 
     def linear(self) -> nn.Linear:
-        """The reading of the encoder's states, for nlp/export.py."""
+        """The reading of the encoder's states, for nlp/engines.py."""
         layer = nn.Linear(self.arrays["state"].shape[1], len(self.names), bias=False)
         with torch.no_grad():
             layer.weight.copy_(torch.from_numpy(self.arrays["state"]))

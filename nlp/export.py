@@ -1,39 +1,28 @@
-"""Quick reading: one network in several numeric forms ("engines"), the quickest of them kept with the run.
+"""Which engine (nlp/engines.py) reads quickest on this machine, measured, and ONNX graphs made for it.
 
-    torch-float32    as trained
-    torch-bfloat16   bfloat16 products, where the CPU has them in hardware
-    onnx-float32     ONNX Runtime on the same weights
-    onnx-int8        weights in 8 bits with a scale for each output, activations in 8 bits with one for each product
+`export` runs the engines on a sample of real texts, in turn, so that whatever else the machine does hits all alike.
+Eligible is what decides like float32 (`MOST_LOST`, `MOST_MEAN_DIFFERENCE`); the eligible engine with the most tokens a
+second goes into the run. A text that changes sides costs what float32's calibrated probability says: one at p = 0.52
+was right four times in a hundred more often as it was. So accuracy lost is measured without a label, which after the
+refit on everything no unseen text would have.
 
-`export` runs them on a sample of real texts, in turn, so that whatever else the machine does hits all alike. Eligible
-is what decides like float32 (`MOST_CHANGED`, `MOST_MEAN_DIFFERENCE`); the eligible engine with the most tokens a second
-goes into the run. None is best everywhere: 8 bits pay where the CPU multiplies them (VNNI) and may overflow where it
-does not, so `load_engine` uses the choice only on a CPU of the kind that was measured.
-
-In the graph an attention is one operator (com.microsoft MultiHeadAttention): as PyTorch exports it, an eighth
-of the 8-bit time goes into masks and copies. ONNX Runtime's fused Add + LayerNormalization is switched off: MiniLM
-reads 8,800 tokens a second with it and 10,600 without (one thread of an EPYC with VNNI).
+In the graph an attention is one operator (com.microsoft MultiHeadAttention): as PyTorch exports it, an eighth of the
+8-bit time goes into masks and copies.
 """
 
 import copy
-import hashlib
-import importlib.util
-import json
 import logging
-import platform
 import shutil
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit
 from torch import Tensor, nn
 
 from data import command, report, runs
@@ -44,196 +33,34 @@ from data.schema import TEXT
 from data.served import load_served
 from nlp import encoder as encoders
 from nlp.aspects import AspectFinder
+from nlp.calibration import join, probability
+from nlp.engines import (
+    BATCH_TOKENS,
+    CHOICE,
+    ENGINES,
+    GRAPH,
+    GRAPH_ATTENTION,
+    Engine,
+    TokenOutputs,
+    cpu_kind,
+    fingerprint,
+    graph_mask,
+    installed,
+    onnx_engine,
+    token_outputs,
+    torch_engine,
+    window_logits,
+    with_aspects,
+)
 from nlp.sentiment import SentimentModule
-from nlp.tokens import Frame, Tokens, Windows, batches_by_length, cut, frame_of, pad, tokenise
+from nlp.tokens import Windows, batches_by_length, cut, frame_of, pad, tokenise
 
-# (input_ids, mask), both (windows, tokens), to token logits (windows, tokens) and aspect logits (windows, tokens,
-# aspects), float32; without an aspect head None. Logits of padding mean nothing.
-Engine = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 Rows = dict[str, dict[str, Any]]  # engine to what was measured of it
 
-ENGINES = ("torch-float32", "torch-bfloat16", "onnx-float32", "onnx-int8")
-CHOICE, GRAPH = "engine.json", "onnx"  # in a run: what was measured and chosen; the folder with model.onnx
-MOST_CHANGED = 0.01  # share of texts on the other side of 0.5; such changes go both ways, accuracy loses a part of it
-MOST_MEAN_DIFFERENCE = 0.01  # of p(positive)
-BATCH_TOKENS = 2_048  # padded tokens in a batch: its activations fit into a core's cache
-_SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasSkipLayerNormFusion"]
+MOST_LOST = 0.003  # accuracy, mean over all texts of |2p - 1| where the other side of 0.5 is taken
+MOST_MEAN_DIFFERENCE = 0.02  # of p(positive)
 _LEAST_OUTPUTS = 32  # a head is narrower: nothing to gain, and its error goes straight into the logit
 _SEED, _MOST_TEXTS, _TIMED_BATCHES = 42, 2_000, 12
-_ATTENTION = "marquee_onnx"  # our name in transformers' table of attention functions
-_mask: ContextVar[Tensor] = ContextVar("mask")  # what the attentions of the graph being made have to look at
-
-
-class TokenOutputs(nn.Module):
-    """One pass of the encoder, two readings: sentiment from its last states, aspects from those of a middle layer.
-
-    A window's sentiment logit is the mean of its tokens' logits: the head is linear.
-
-    Args:
-        encoder: BERT-like, of nlp/encoder.py.
-        head: linear, size to 1.
-        aspect_head: linear, size to number of aspects; None: there are no aspects.
-        aspect_layer: the aspects read the states after so many layers, 0 being the embeddings.
-    """
-
-    def __init__(
-        self, encoder: nn.Module, head: nn.Module, aspect_head: nn.Module | None = None, aspect_layer: int = 0
-    ) -> None:
-        super().__init__()
-        self.encoder: Any = encoder
-        self.head, self.aspect_head, self.aspect_layer = head, aspect_head, aspect_layer
-
-    def forward(self, input_ids: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Token logits (windows, tokens), and aspect logits (windows, tokens, aspects) if there are aspects."""
-        attention = None  # nothing to hide, or a graph whose attentions see the mask by themselves
-        if self.encoder.config._attn_implementation == _ATTENTION:
-            _mask.set(mask.int())
-        elif torch.compiler.is_exporting() or not bool(mask.all()):
-            attention = encoders.attention(self.encoder, mask)
-        aspects = self.aspect_head is not None
-        found = self.encoder(input_ids=input_ids, attention_mask=attention, output_hidden_states=aspects)
-        logits = self.head(found.last_hidden_state).squeeze(-1)
-        return (logits, self.aspect_head(found.hidden_states[self.aspect_layer])) if self.aspect_head else (logits,)
-
-
-def with_aspects(module: SentimentModule, finder: AspectFinder | None) -> SentimentModule:
-    """The module itself, which reads the finder's aspects from now on."""
-    if finder is not None:
-        module.aspect_head, module.aspect_layer = finder.linear().to(module.device), finder.layer
-    return module
-
-
-def token_outputs(module: SentimentModule) -> TokenOutputs:
-    """The parts of `module` that an engine runs; weights are shared."""
-    return TokenOutputs(module.encoder, module.head, module.aspect_head, module.aspect_layer).eval()
-
-
-# -- engines -----------------------------------------------------------------------------------------------------
-
-
-def engine_name(run: Path, module: SentimentModule) -> str:
-    """The engine that `export` chose for the run, or the best guess where that cannot serve.
-
-    A guess it is on a GPU, without an export, where onnxruntime is not installed, on another kind of CPU than was
-    measured or with other weights: bfloat16 if this CPU has it in hardware, else float32.
-
-    Raises:
-        UserError: the choice cannot be read.
-    """
-    guess = torch_name()
-    path = run / CHOICE
-    if module.device.type != "cpu" or not path.is_file():
-        return guess
-    try:
-        choice = json.loads(path.read_text("utf-8"))
-        name, cpu, weights = choice["engine"], choice["cpu"], choice["weights"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged: run 'python -m nlp export' again, or delete the file.") from None
-    if cpu != cpu_kind() or name not in ENGINES:
-        return guess
-    if name.startswith("onnx") and not (_installed("onnxruntime") and weights == _fingerprint(token_outputs(module))):
-        return guess
-    return str(name)
-
-
-def load_engine(run: Path, module: SentimentModule) -> Engine:
-    """The engine of `engine_name`; on a GPU the module itself in half precision.
-
-    Raises:
-        UserError: the choice or its graph cannot be read.
-    """
-    name, path = engine_name(run, module), run / GRAPH / "model.onnx"
-    if not name.startswith("onnx"):
-        return torch_engine(token_outputs(module), name)
-    try:
-        return onnx_engine(path)
-    except Exception as failure:  # onnxruntime's errors have no base class of their own
-        raise UserError(
-            f"{path} cannot be loaded ({type(failure).__name__}): run 'python -m nlp export' again, or delete "
-            f"{run / CHOICE}."
-        ) from failure
-
-
-def torch_name() -> str:
-    """The quickest engine that needs no export: bfloat16 if this CPU has it in hardware, else float32."""
-    return "torch-bfloat16" if encoders.bfloat16_pays() else "torch-float32"
-
-
-def torch_engine(outputs: TokenOutputs, name: str = "torch-float32") -> Engine:
-    """`outputs` on its device: `torch-float32` or `torch-bfloat16` on a CPU; on CUDA always in half precision."""
-    device = next(outputs.parameters()).device
-    cuda = device.type == "cuda"
-    half = torch.float16 if cuda and not torch.cuda.is_bf16_supported() else torch.bfloat16
-    reduced = cuda or (device.type == "cpu" and name == "torch-bfloat16")
-
-    @torch.inference_mode()
-    def engine(input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        with torch.autocast(device.type, half, enabled=reduced):
-            logits, *aspects = outputs(input_ids.to(device), mask.to(device))
-        return logits.float(), aspects[0].float() if aspects else None
-
-    return engine
-
-
-def onnx_engine(path: Path) -> Engine:
-    """The graph of an ONNX file on as many threads as torch uses."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # between batches others want the cores
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        path, options, providers=["CPUExecutionProvider"], disabled_optimizers=_SLOW_FUSIONS
-    )
-
-    def engine(input_ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        logits, *aspects = session.run(None, {"input_ids": input_ids.cpu().numpy(), "mask": mask.cpu().numpy()})
-        return torch.from_numpy(logits), torch.from_numpy(aspects[0]) if aspects else None
-
-    return engine
-
-
-def read(
-    engine: Engine, tokens: Tokens, windows: Windows, frame: Frame, most_tokens: int = BATCH_TOKENS
-) -> Iterator[tuple[np.ndarray, Tensor, Tensor, Tensor | None]]:
-    """All windows through an engine, longest first.
-
-    Yields:
-        For each batch the positions of its windows, their mask (windows, tokens), token logits and aspect logits.
-    """
-    for index in batches_by_length(windows.length + frame.size, most_tokens):
-        chosen = Windows(windows.text[index], windows.start[index], windows.length[index])
-        ids, mask = pad(tokens, chosen, frame)
-        yield (index, mask, *engine(ids, mask))
-
-
-def window_logits(token_logits: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens there are: both (windows, tokens), the result (windows,)."""
-    return token_logits.masked_fill(~mask, 0.0).sum(1) / mask.sum(1)
-
-
-def cpu_kind() -> dict[str, Any]:
-    """What decides how quick and how exact an engine is on this CPU: architecture and vector instructions."""
-    wanted = ("avx2", "avx512_f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-    has = torch.cpu.get_capabilities()
-    return {"machine": platform.machine(), "has": [name for name in wanted if has.get(name)]}
-
-
-def _installed(*names: str) -> bool:
-    return all(importlib.util.find_spec(name) is not None for name in names)
-
-
-def _fingerprint(outputs: TokenOutputs) -> str:
-    """SHA-256 of all weights: a graph must not outlive the network that it was made from."""
-    digest = hashlib.sha256()
-    for name, value in sorted(outputs.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-# -- export ------------------------------------------------------------------------------------------------------
 
 
 def export(
@@ -250,17 +77,18 @@ def export(
     Returns:
         For each engine `tokens_per_second`, `speed` (in those of torch-float32), `max_difference` and
         `mean_difference` (of p(positive) from torch-float32's), `changed` (share of texts on the other side of 0.5),
-        `max_aspect_difference` (of a token's probability), `eligible`, `chosen` - or `reason`, why it cannot run.
+        `lost` (see `MOST_LOST`), `max_aspect_difference` (of a token's probability), `eligible`, `chosen` - or
+        `reason`, why it cannot run.
 
     Raises:
         UserError: no texts.
     """
-    batches, text = _sample(module, run, texts, most_tokens)
+    batches, text, served = _sample(module, run, texts, most_tokens)
     outputs = token_outputs(module)
     with tempfile.TemporaryDirectory(dir=run) as folder:
         engines, reasons = engines_of(outputs, Path(folder))
         rows: Rows = {name: {"reason": reasons[name]} if name in reasons else {} for name in ENGINES}
-        _compare(engines, batches, text, float(module.temperature), rows)
+        _compare(engines, batches, text, served, rows)
         _time(engines, batches, seconds, rows)
         best = max((n for n in engines if rows[n]["eligible"]), key=lambda n: rows[n]["tokens_per_second"])
         for name in engines:
@@ -269,7 +97,7 @@ def export(
             with atomic_folder(run / GRAPH) as target:
                 (Path(folder) / f"{best}.onnx").rename(target / "model.onnx")
     sample = {"texts": int(np.concatenate(text).max()) + 1, "tokens": int(sum(mask.sum() for _, mask in batches))}
-    content = {"engine": best, "weights": _fingerprint(outputs), "cpu": cpu_kind(), "threads": torch.get_num_threads()}
+    content = {"engine": best, "weights": fingerprint(outputs), "cpu": cpu_kind(), "threads": torch.get_num_threads()}
     write_json(run / CHOICE, report.jsonable({**content, "sample": sample, "measured": rows}))
     if not best.startswith("onnx"):
         shutil.rmtree(run / GRAPH, ignore_errors=True)  # an earlier export's
@@ -278,8 +106,9 @@ def export(
 
 def _sample(
     module: SentimentModule, run: Path, texts: Sequence[str], most_tokens: int
-) -> tuple[list[tuple[Tensor, Tensor]], list[np.ndarray]]:
-    """Batches (ids, mask) of a seeded sample of `texts`, and the text of each of their windows, counted from 0."""
+) -> tuple[list[tuple[Tensor, Tensor]], list[np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """Batches (ids, mask) of a seeded sample of `texts`, the text of each of their windows, counted from 0, and what
+    makes the texts' served probabilities of the encoder's logits: the n-grams, the joint, the temperature."""
     said = [text for text in texts if text and text.strip()]
     if not said:
         raise UserError("There is no text to measure the engines with: name a dataset with reviews (--data.dataset).")
@@ -294,27 +123,32 @@ def _sample(
         chosen = Windows(windows.text[index], windows.start[index], windows.length[index])
         batches.append(pad(tokens, chosen, frame))
         text.append(chosen.text)
-    return batches, text
+    sample = np.arange(fitting)
+    lengths = tokens.lengths[sample]
+    bag = 0.0 if module.bag is None else module.bag.logits(tokens, sample)
+
+    def served(encoder: np.ndarray) -> np.ndarray:
+        joined = join(encoder, bag, lengths, float(module.mix), *module.slopes.tolist())
+        return probability(joined, float(module.temperature))
+
+    return batches, text, served
 
 
 def _compare(
     engines: dict[str, Engine],
     batches: list[tuple[Tensor, Tensor]],
     text: list[np.ndarray],
-    temperature: float,
+    served: Callable[[np.ndarray], np.ndarray],
     rows: Rows,
 ) -> None:
-    """Every engine over the whole sample once, which also warms it up; how it differs goes into `rows`.
-
-    The encoder speaks without the n-grams, which are the same in all engines and would hide a part of the difference.
-    """
+    """Every engine over the whole sample once, which also warms it up; how it differs goes into `rows`."""
     of_window = np.concatenate(text)
     reference: tuple[np.ndarray, list[Tensor | None]] | None = None
     for name, engine in engines.items():
         found = [engine(ids, mask) for ids, mask in batches]
         means = [window_logits(logits, mask) for (logits, _), (_, mask) in zip(found, batches, strict=True)]
         logit = np.bincount(of_window, torch.cat(means).double().numpy()) / np.bincount(of_window)  # (texts,)
-        p, aspects = expit(logit / temperature), [aspect for _, aspect in found]
+        p, aspects = served(logit), [aspect for _, aspect in found]
         reference = reference or (p, aspects)
         difference = np.abs(p - reference[0])
         apart = [
@@ -322,13 +156,15 @@ def _compare(
             for ours, theirs, (_, mask) in zip(aspects, reference[1], batches, strict=True)
             if ours is not None and theirs is not None
         ]
-        changed, mean = float(((p > 0.5) != (reference[0] > 0.5)).mean()), float(difference.mean())
+        changed, mean = (p > 0.5) != (reference[0] > 0.5), float(difference.mean())
+        lost = float((np.abs(2 * reference[0] - 1) * changed).mean())
         rows[name] |= {
-            "changed": changed,
+            "changed": float(changed.mean()),
+            "lost": lost,
             "mean_difference": mean,
             "max_difference": float(difference.max()),
             "max_aspect_difference": max(apart, default=None),
-            "eligible": changed <= MOST_CHANGED and mean <= MOST_MEAN_DIFFERENCE,
+            "eligible": lost <= MOST_LOST and mean <= MOST_MEAN_DIFFERENCE,
         }
 
 
@@ -367,7 +203,7 @@ def engines_of(outputs: TokenOutputs, folder: Path) -> tuple[dict[str, Engine], 
     else:
         reasons["torch-bfloat16"] = "this CPU has no bfloat16 products"
     paths = {name: folder / f"{name}.onnx" for name in ENGINES if name.startswith("onnx")}
-    if not _installed("onnx", "onnxscript", "onnxruntime"):
+    if not installed("onnx", "onnxscript", "onnxruntime"):
         return engines, reasons | dict.fromkeys(paths, "it needs 'pip install onnx onnxscript onnxruntime'")
     try:
         write_graph(outputs, paths["onnx-float32"])
@@ -390,7 +226,7 @@ def write_graph(outputs: TokenOutputs, path: Path) -> None:
     alone = copy.deepcopy(outputs).cpu().eval()
     try:
         _register_attention()
-        alone.encoder.set_attn_implementation(_ATTENTION)
+        alone.encoder.set_attn_implementation(GRAPH_ATTENTION)
         _export(alone, path)
         _check(outputs, path)
     except Exception:
@@ -411,7 +247,7 @@ def _register_attention() -> None:
         flat = [x.transpose(1, 2).reshape(windows, tokens, heads * size) for x in (query, key, value)]
         states = torch.onnx.ops.symbolic(
             "com.microsoft::MultiHeadAttention",
-            (*flat, None, _mask.get()),
+            (*flat, None, graph_mask.get()),
             {"num_heads": heads, "scale": float(options.get("scaling") or size**-0.5)},
             dtype=query.dtype,
             shape=flat[0].shape,
@@ -419,7 +255,7 @@ def _register_attention() -> None:
         )
         return states.reshape(windows, tokens, heads, size), None
 
-    AttentionInterface.register(_ATTENTION, attention)
+    AttentionInterface.register(GRAPH_ATTENTION, attention)
 
 
 def _export(outputs: TokenOutputs, path: Path) -> None:
@@ -520,7 +356,15 @@ def export_command(args: list[str]) -> None:
 
 def show(rows: Rows, title: str) -> None:
     """Print what `export` returned."""
-    columns = ("tokens_per_second", "speed", "changed", "mean_difference", "max_difference", "max_aspect_difference")
+    columns = (
+        "tokens_per_second",
+        "speed",
+        "changed",
+        "lost",
+        "mean_difference",
+        "max_difference",
+        "max_aspect_difference",
+    )
     table = {name: {c: row.get(c) for c in columns} for name, row in rows.items() if "reason" not in row}
     report.print_metrics(table, title)
     for name, row in rows.items():

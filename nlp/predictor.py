@@ -17,7 +17,7 @@ from data.served import load_served
 from nlp import encoder as encoders
 from nlp.aspects import AspectFinder
 from nlp.calibration import join, label_of, probability
-from nlp.export import Engine, load_engine, token_outputs, torch_engine, with_aspects
+from nlp.engines import Engine, load_engine, token_outputs, torch_engine, with_aspects
 from nlp.mentions import mood_logits, sentence_features
 from nlp.reading import Reading, Spans, read_texts, tokenise_sentences
 from nlp.sentiment import SentimentModule
@@ -33,7 +33,7 @@ class SentimentScorer:
         module: the served model.
         tokenizer: its tokenizer.
         run_id: what scored rows say they come from.
-        engine: what runs the encoder (nlp/export.py); None: torch in float32.
+        engine: what runs the encoder (nlp/engines.py); None: torch in float32.
         finder: finds aspects; None: none are found.
     """
 

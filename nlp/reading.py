@@ -1,7 +1,7 @@
 """One pass over texts that gives everything: each text's logit, each sentence's, and what its aspects need.
 
 A text is tokenised in segments, each from the end of one clause to the end of the next, so that it is known which
-tokens are a clause's or a sentence's without asking for offsets. Windows go through an engine (nlp/export.py), whose
+tokens are a clause's or a sentence's without asking for offsets. Windows go through an engine (nlp/engines.py), whose
 logits of tokens are put back in their place; where windows overlap a token has their mean. A window's logit is the mean
 of its tokens', those of the frame included, and a text's the mean of its windows', as in training.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from nlp.export import BATCH_TOKENS, Engine, read, window_logits
+from nlp.engines import BATCH_TOKENS, Engine, read, window_logits
 from nlp.sentences import clause_spans, sentence_spans
 from nlp.tokens import Frame, Tokens, Windows, cut, tokenise
 
