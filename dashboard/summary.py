@@ -35,7 +35,7 @@ def _title(
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _quotes(dataset: str, fingerprint: str, age: float | None, item_id: str, _box: Inbox) -> pd.DataFrame:
-    from nlp.digest import quotes
+    from nlp.quotes import quotes
 
     return quotes(_box.frame[(_box.frame[ITEM_ID] == item_id).fillna(False)])
 

@@ -29,23 +29,20 @@ are far off for a run of five bad reviews of a liked title. The time and the sha
 all there are, with the greatest likelihood ratio of two binomials; chosen for being great, they flatter the change.
 """
 
-import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-from scipy.special import logit, xlogy
+from scipy.special import xlogy
 from scipy.stats import false_discovery_control, hypergeom
 from scipy.stats import t as student
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from data.errors import UserError
-from data.schema import ASPECTS, CREATED_AT, ITEM_ID, LABEL, LABELS, REVIEW_ID, TEXT
+from data.schema import CREATED_AT, ITEM_ID, LABEL, LABELS, REVIEW_ID, TEXT
 from nlp.metrics import wilson
-from nlp.sentences import sentence_spans
+from nlp.quotes import choose_quotes
+from nlp.scored import Mentions, mentions_of, need, p_positive
 
 PERIODS = ("day", "week", "month", "quarter", "year")
 _UP_TO_DAYS = (31, 182, 4 * 366, 12 * 366)  # so a line has at most about 50 points
@@ -54,26 +51,8 @@ LEAST_NAMED = 3  # reviews of a title that name an aspect, for an impact by the 
 LEAST_REVIEWS, _ROWS_PER_EFFECT = 50, 5  # for effects
 _PENALTY = 1.0
 
-SHORTEST, LONGEST = 40, 240  # characters of a quote
-_CLEAR, _AGREES = 0.93, 0.7  # p of the sentence's side, and of the review's
-_CERTAIN = 4.5  # logit beyond which a sentence is not any clearer
-_CANDIDATES = 1_000  # per side
-_UNQUOTABLE = re.compile(r"[<>\x00-\x08]|&#?\w+;|https?:|www\.|\S{30}", re.IGNORECASE)
-# A sentence that leans on the one before does not stand alone.
-_LEANS = re.compile(
-    r"[\W_]*(?:but|and|or|so|because|he|she|they|his|her|their|him|them|also|then|however|thus|instead|which|who|that|"
-    r"these|those|yet|still|therefore|although|though|plus|it|its|it's|this|this is|even|not only|in fact|another|"
-    r"both|either|especially|besides|on the other hand|for example|as a result|on a side note|there|here)\b"
-    r"(?! (?:film|movie|picture|show|series)\b)",
-    re.IGNORECASE,
-)
-_OPEN = re.compile(r"\?|\.\.\.|…|spoiler", re.IGNORECASE)
-_NO_LETTER = re.compile(r"[\W_]+")
-_ENDED = re.compile(r"[.!?…][\"'”’)\]]*$")
-
 _CUTS = 10
 _NO_REVIEWS = {"reviews": 0, **dict.fromkeys(LABELS, 0), "share": None, "low": None, "high": None}
-QUOTE_COLUMNS = ["side", REVIEW_ID, ITEM_ID, "start", "end", "text", "aspect", "p_positive"]
 DRIVER_COLUMNS = [
     *("aspect", "reviews", "praised", "blamed", "share", "low", "high", "effect_praised", "effect_blamed"),
     *("impact", "impact_low", "impact_high", "against_service"),
@@ -82,34 +61,6 @@ TURN_COLUMNS = [
     *(ITEM_ID, "direction", "since", "before", "after", "change_points"),
     *("reviews_before", "reviews_after", "p", "q"),
 ]
-
-
-class _Mentions(NamedTuple):
-    """Every aspect of every review."""
-
-    row: np.ndarray  # position of the review
-    code: np.ndarray  # of the aspect: position in names, -1: of none
-    p: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    names: np.ndarray
-
-
-class _Candidates(NamedTuple):
-    """Sentences that may be quoted; fields as in `_Mentions`."""
-
-    row: np.ndarray
-    code: np.ndarray
-    p: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
-    positive: np.ndarray
-    speak: np.ndarray  # reviews that say the same side of the same aspect
-    text: list[str]
-
-    def at(self, places: np.ndarray) -> "_Candidates":
-        chosen = {name: getattr(self, name)[places] for name in self._fields[:-1]}
-        return _Candidates(**chosen, text=[self.text[i] for i in places] if self.text else [])
 
 
 def positive_share(scored: pd.DataFrame, by: str | None = None, period: str = "auto") -> pd.DataFrame:
@@ -132,8 +83,8 @@ def positive_share(scored: pd.DataFrame, by: str | None = None, period: str = "a
     """
     if period not in ("auto", "all", *PERIODS):
         raise UserError(f"The period '{period}' is not known: choose auto, all, {', '.join(PERIODS)}.")
-    _need(scored, LABEL, "p_positive", *([by] if by else []))
-    p, time = _p_positive(scored), _times(scored)
+    need(scored, LABEL, "p_positive", *([by] if by else []))
+    p, time = p_positive(scored), _times(scored)
     keep = ~np.isnan(p) & (scored[by].notna().to_numpy(bool) if by else True)
     dated = time.notna().to_numpy(bool)
     if not (dated & keep).any():
@@ -186,13 +137,11 @@ def aspect_drivers(scored: pd.DataFrame, minimum: int = 10, effects: pd.DataFram
     Raises:
         UserError: a column is missing.
     """
-    _need(scored, "p_positive", "aspects")
-    return _drivers(_p_positive(scored), _mentions(scored), minimum, effects)
+    need(scored, "p_positive", "aspects")
+    return _drivers(p_positive(scored), mentions_of(scored), minimum, effects)
 
 
-def _drivers(
-    p: np.ndarray, mentions: _Mentions, minimum: int = 10, effects: pd.DataFrame | None = None
-) -> pd.DataFrame:
+def _drivers(p: np.ndarray, mentions: Mentions, minimum: int = 10, effects: pd.DataFrame | None = None) -> pd.DataFrame:
     known = np.flatnonzero(~np.isnan(p))
     y, n = p[known], len(known)
     cell, names, k = mentions.row * len(mentions.names) + mentions.code, mentions.names, len(mentions.names)
@@ -237,52 +186,6 @@ def _drivers(
     return found.iloc[order].reset_index(drop=True)
 
 
-def quotes(scored: pd.DataFrame, n: int = 2) -> pd.DataFrame:
-    """Up to `n` sentences for and `n` against that stand for what many of the reviews say, best first.
-
-    Candidates are the sentences that speak of an aspect, and reviews of a single sentence; 40 to 240 characters, whole,
-    without mark-up, not leaning on the one before ("But he ..."), clearly on the side that their review is on. A
-    candidate is the better the closer it is to the middle of its side and the farther from the other's (cosine to the
-    mean TF-IDF), the more reviews of its side speak of its aspect, and the clearer and easier to read it is. Each
-    further quote is unlike those before, of another review and member. Of many thousand candidates a thousand a side
-    are looked at, always the same. Rather none than a poor one: of few reviews there may be fewer than `n`.
-
-    Args:
-        scored: columns review_id, text, p_positive, aspects; of one title or of all.
-
-    Returns:
-        side (for, against), review_id, item_id, start and end (characters of the review), text (between them), aspect
-        (None: of none), p_positive (of the sentence).
-
-    Raises:
-        UserError: a column is missing.
-    """
-    _need(scored, REVIEW_ID, TEXT, "p_positive", "aspects")
-    return _quotes(scored, _mentions(scored), n)
-
-
-def _quotes(scored: pd.DataFrame, mentions: _Mentions, n: int) -> pd.DataFrame:
-    found = _candidates(scored, mentions)
-    if not found.text:
-        return pd.DataFrame(columns=QUOTE_COLUMNS)
-    vectors = _vectors(found.text)
-    chosen = [i for side in (True, False) for i in _best(scored, found, vectors, found.positive == side, n)]
-    rows = found.row[chosen]
-    names = np.array([*mentions.names, None], dtype=object)  # code -1: of none
-    return pd.DataFrame(
-        {
-            "side": np.where(found.positive[chosen], "for", "against").astype(object),
-            REVIEW_ID: scored[REVIEW_ID].to_numpy(object)[rows],
-            ITEM_ID: _column(scored, ITEM_ID)[rows],
-            "start": found.start[chosen],
-            "end": found.end[chosen],
-            "text": np.array([found.text[i] for i in chosen], dtype=object),
-            "aspect": names[found.code[chosen]],
-            "p_positive": found.p[chosen],
-        }
-    )
-
-
 def turned(
     scored: pd.DataFrame,
     as_of: pd.Timestamp | None = None,
@@ -312,8 +215,8 @@ def turned(
     """
     if minimum < 1 or not 0 < false_discovery < 1:
         raise UserError("Turned titles need a minimum of 1 or more and a false_discovery between 0 and 1.")
-    _need(scored, ITEM_ID, "p_positive")
-    p, time = _p_positive(scored), _times(scored)
+    need(scored, ITEM_ID, "p_positive")
+    p, time = p_positive(scored), _times(scored)
     clock = time.max() if as_of is None else _utc(as_of)
     keep = ((time <= clock) & scored[ITEM_ID].notna().to_numpy(bool)).to_numpy(bool) & ~np.isnan(p)
     if not keep.any():
@@ -405,7 +308,7 @@ def digest(
     """
     names = titles or {}
     if item_id is not None:
-        _need(scored, ITEM_ID)
+        need(scored, ITEM_ID)
         if service is None:
             turns, effects = turned(scored, as_of, recent_days), aspect_drivers(scored)
         else:
@@ -416,9 +319,9 @@ def digest(
     else:
         turns = turned(scored, as_of, recent_days) if ITEM_ID in scored else pd.DataFrame(columns=TURN_COLUMNS)
         effects = None
-    _need(scored, REVIEW_ID, TEXT, LABEL, "p_positive", "aspects")
-    mentions = _mentions(scored)
-    drivers, best = _drivers(_p_positive(scored), mentions, effects=effects), _quotes(scored, mentions, n_quotes)
+    need(scored, REVIEW_ID, TEXT, LABEL, "p_positive", "aspects")
+    mentions = mentions_of(scored)
+    drivers, best = _drivers(p_positive(scored), mentions, effects=effects), choose_quotes(scored, mentions, n_quotes)
     total, course = positive_share(scored, period="all"), positive_share(scored)
     whole = (_records(total.drop(columns=["period", "start"])) or [_NO_REVIEWS])[0]
     period = str(course["period"].iloc[0]) if len(course) else "all"
@@ -444,16 +347,6 @@ def digest(
     }
 
 
-def _need(scored: pd.DataFrame, *columns: str) -> None:
-    for name in columns:
-        if name not in scored:
-            raise UserError(f"Scored reviews need the column '{name}' (found: {', '.join(map(str, scored))}).")
-
-
-def _p_positive(scored: pd.DataFrame) -> np.ndarray:
-    return scored["p_positive"].to_numpy("float64", na_value=np.nan).clip(0, 1)
-
-
 def _utc(time: pd.Timestamp) -> pd.Timestamp:
     stamp = pd.Timestamp(time)
     return stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
@@ -474,20 +367,6 @@ def _periods(time: pd.Series, period: str) -> tuple[np.ndarray, pd.DatetimeIndex
     return place, starts.tz_localize("UTC").as_unit("us")
 
 
-def _mentions(scored: pd.DataFrame) -> _Mentions:
-    lists = scored["aspects"].to_numpy(object)
-    listed = pa.array([None if one is None or one is pd.NA or one is np.nan else one for one in lists], type=ASPECTS)
-    found = pc.list_flatten(listed)
-    coded = found.field("aspect").dictionary_encode()
-    code = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False).astype("int64")
-    p = found.field("p_positive").to_numpy(zero_copy_only=False).astype("float64")
-    start, end = (pc.fill_null(found.field(name), 0).to_numpy(zero_copy_only=False) for name in ("start", "end"))
-    row = pc.list_parent_indices(listed).to_numpy(zero_copy_only=False)
-    sound = (code >= 0) & ~np.isnan(p)
-    names = coded.dictionary.to_numpy(zero_copy_only=False).astype(object)
-    return _Mentions(row[sound], code[sound], p[sound], start[sound], end[sound], names)
-
-
 def _fitted(x: np.ndarray, y: np.ndarray, minimum: int) -> tuple[np.ndarray, np.ndarray]:
     """Effects in points, NaN where too few, and each review's influence on them: (columns,) and (rows, columns)."""
     n, k = x.shape
@@ -503,119 +382,6 @@ def _fitted(x: np.ndarray, y: np.ndarray, minimum: int) -> tuple[np.ndarray, np.
     residual = (y - y.mean() - centred @ slope) / np.maximum(1 - leverage, 1e-6)
     effect[enough], influence[:, enough] = 100 * slope, 100 * n * reach * residual[:, None]
     return effect, influence
-
-
-def _candidates(scored: pd.DataFrame, mentions: _Mentions) -> _Candidates:
-    p, texts = _p_positive(scored), scored[TEXT].to_numpy(object)
-    silent = np.setdiff1d(np.arange(len(scored)), mentions.row)
-    single = [
-        (i, *sentences[0])
-        for i in silent
-        if isinstance(texts[i], str)
-        and SHORTEST <= len(texts[i]) <= LONGEST + 20
-        and len(sentences := sentence_spans(texts[i])) == 1
-    ]
-    alone = np.array(single, dtype="int64").reshape(-1, 3)
-    row, start, end = (np.append(a, b) for a, b in zip((mentions.row, *mentions[3:5]), alone.T, strict=True))
-    row = row.astype("int64")
-    code, own = np.append(mentions.code, np.full(len(alone), -1)), np.append(mentions.p, p[alone[:, 0]])
-    positive = own > 0.5
-    agrees = np.where(positive, (own >= _CLEAR) & (p[row] >= _AGREES), (own <= 1 - _CLEAR) & (p[row] <= 1 - _AGREES))
-    said = (code + 1) * 2 + positive  # aspect and side
-    once = np.unique((said * len(p) + row)[agrees & (code >= 0)]) // max(1, len(p))
-    speak = np.bincount(once, minlength=2 * len(mentions.names) + 2)[said]
-    found = _Candidates(row, code, own, start, end, positive, speak, [])
-    length = end - start
-    found = found.at(np.flatnonzero(agrees & (length >= SHORTEST) & (length <= LONGEST) & (start >= 0)))
-
-    # A sentence that speaks of several aspects stands for the one of which most speak.
-    found = found.at(np.lexsort((found.code, -found.speak, found.end, found.start, found.row)))
-    spans = np.stack([found.row, found.start, found.end])
-    found = found.at(np.flatnonzero(np.append(True, (spans[:, 1:] != spans[:, :-1]).any(axis=0))[: len(found.row)]))
-    chance = pd.util.hash_array(scored[REVIEW_ID].to_numpy(object)[found.row]) ^ found.start.astype("uint64")
-    found = found.at(np.argsort(chance, kind="stable"))
-    found = found.at(
-        np.sort(np.concatenate([np.flatnonzero(found.positive == s)[:_CANDIDATES] for s in (True, False)]))
-    )
-
-    places, text, seen = [], [], set()
-    for i, (review, a, b) in enumerate(zip(texts[found.row], found.start.tolist(), found.end.tolist(), strict=True)):
-        if isinstance(review, str) and b <= len(review) and _is_quotable(review, a, b):
-            plain = _NO_LETTER.sub("", review[a:b].lower())
-            if plain not in seen:
-                seen.add(plain)
-                places.append(i)
-                text.append(review[a:b])
-    return found.at(np.array(places, dtype="int64"))._replace(text=text)
-
-
-def _is_quotable(text: str, start: int, end: int) -> bool:
-    """Whether the span is readable, stands alone and is whole: nothing of its sentence lies before or after it."""
-    quote = text[start:end]
-    if not quote or _LEANS.match(quote) or _UNQUOTABLE.search(quote) or sum(map(str.isalpha, quote)) < len(quote) / 2:
-        return False
-    if quote.count("(") != quote.count(")"):
-        return False
-    before, after = text[:start].rstrip(), text[end:]
-    begun = not before or before[-1] in ".!?…\"'”’)]>" or "\n" in text[len(before) : start]
-    cased = quote[:1].upper() == quote[:1] or text == text.lower()
-    ended = _ENDED.search(quote) is not None or not after.strip() or after.lstrip(" ")[0] in "<\n"
-    return begun and cased and ended
-
-
-def _vectors(texts: list[str]) -> Any:
-    """TF-IDF of texts, rows of length 1. Shape: (texts, words), sparse."""
-    try:
-        return TfidfVectorizer(stop_words="english", sublinear_tf=True).fit_transform(texts)
-    except ValueError:  # not one word that is no stop word
-        return TfidfVectorizer(analyzer="char").fit_transform(texts)
-
-
-def _best(scored: pd.DataFrame, found: _Candidates, vectors: Any, own: np.ndarray, n: int) -> list[int]:
-    """Positions of the best `n` of the candidates where `own`, best first."""
-    if not own.any():
-        return []
-    rows = np.flatnonzero(own)
-    side, mine = found.at(rows), vectors[rows]
-    central = mine @ np.asarray(mine.mean(axis=0)).ravel()
-    if not own.all():
-        central = central - 0.5 * (mine @ np.asarray(vectors[np.flatnonzero(~own)].mean(axis=0)).ravel())
-    length = side.end - side.start
-    confidence = _column(scored, "link_confidence")[side.row]
-    score = (
-        central / max(float(np.abs(central).max()), 1e-9)
-        + 0.5 * side.speak / max(1, side.speak.max())
-        + np.minimum(np.abs(logit(side.p)), _CERTAIN) / _CERTAIN
-        - np.array([_awkwardness(text) for text in side.text])
-        - 0.4 * np.clip((60 - length) / 20, 0, 1)
-        - 0.4 * np.clip((length - 160) / 80, 0, 1)
-        - 0.5 * (1 - np.nan_to_num(pd.to_numeric(confidence).astype("float64"), nan=1.0))
-    )
-    review, member = _column(scored, REVIEW_ID)[side.row], _column(scored, "user_id")[side.row]
-    chosen: list[int] = []
-    while len(chosen) < n and np.isfinite(score).any():
-        best = int(np.argmax(score))
-        chosen.append(best)
-        score = score - (mine @ mine[best].toarray().ravel()) - 0.5 * (side.code == side.code[best])
-        taken = review == review[best]
-        if pd.notna(member[best]):
-            taken |= np.array([one is not pd.NA and one == member[best] for one in member], dtype=bool)
-        score[taken] = -np.inf
-    return rows[chosen].tolist()
-
-
-def _awkwardness(quote: str) -> float:
-    """How badly a sentence reads as a quote, 0: well."""
-    letters = [letter for letter in quote if letter.isalpha()]
-    return (
-        0.5 * (_OPEN.search(quote) is not None)
-        + 0.4 * ((quote.count('"') + quote.count("“") + quote.count("”")) % 2 > 0)
-        + 0.5 * all(map(str.isupper, letters))
-    )
-
-
-def _column(scored: pd.DataFrame, name: str) -> np.ndarray:
-    return scored[name].to_numpy(object) if name in scored else np.full(len(scored), None, dtype=object)
 
 
 def _log_likelihood(hits: np.ndarray, of: np.ndarray) -> np.ndarray:

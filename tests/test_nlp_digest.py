@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import UserError
-from nlp.digest import LONGEST, SHORTEST, aspect_drivers, digest, positive_share, quotes, turned
+from nlp.digest import aspect_drivers, digest, positive_share, turned
 from nlp.metrics import wilson
+from nlp.quotes import LONGEST, SHORTEST, quotes
 
 ASPECTS = ["story", "acting", "direction", "pacing", "humour", "script", "ending", "sound", "visuals", "characters"]
 
