@@ -5,13 +5,23 @@ data/training.py does the work; `aspects` and `export` are nlp/aspect_fit.py and
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from data import training
-from nlp.aspect_fit import aspects, complete
+from data.schema import TEXT
+from nlp.aspect_fit import aspects, give_finder
 from nlp.datamodule import ReviewData
 from nlp.evaluate import LINKS, evaluate, measure
-from nlp.export import export_command
+from nlp.export import export_command, keep_quickest
 from nlp.sentiment import SentimentModule
+
+
+def complete(run: Path, datamodule: Any) -> dict[str, Any]:
+    """What a fresh run needs besides its checkpoint; see `data.training.Package`."""
+    aspects = give_finder(run, datamodule.dataset)
+    return {"aspects": aspects, "engines": keep_quickest(run, datamodule.reviews[TEXT].tolist())}
+
 
 PACKAGE = training.Package(
     name="nlp",

@@ -208,14 +208,14 @@ def evaluate_finder(
     }
 
 
-def complete(run: Path, datamodule: Any) -> dict[str, Any]:
-    """Give a fresh run its finder; see `data.training.Package`."""
-    module, tokenizer, reviews = _loaded(run, datamodule.dataset)
+def give_finder(run: Path, dataset: str) -> dict[str, Any]:
+    """Teach a fresh run its finder; returns and prints how well it does."""
+    module, tokenizer, reviews = _loaded(run, dataset)
     finder = train_finder(module, tokenizer, reviews)
     finder.save(run)
     result = evaluate_finder(finder, module, tokenizer, reviews)
     print_evaluation(result)
-    return {"aspects": result}
+    return result
 
 
 def _loaded(run: Path, dataset: str) -> tuple[SentimentModule, Any, pd.Series]:
