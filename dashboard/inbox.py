@@ -19,7 +19,7 @@ from dashboard import store
 from data import replies
 from data.dataset import Dataset, open_dataset
 from data.schema import ASPECTS, CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, STARS, TEXT
-from nlp.replies import draft_replies, tones
+from nlp.replies import DEFAULT_SERVICE, draft_replies, tones
 from nlp.triage import complaint_counts, priority_reason
 
 OPEN, APPROVED, DISMISSED, ALL = "open", "approved", "dismissed", "all"
@@ -36,6 +36,7 @@ class Inbox:
     mentions: pd.DataFrame  # row (position in frame), aspect, p_positive, start, end
     complaints: pd.Series  # nlp.triage.complaint_counts of all of them
     n_reviews: int  # of the dataset, scored or not
+    service: str = DEFAULT_SERVICE  # signs the drafts
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def _inbox(folder: str, fingerprint: str, age: float | None) -> Inbox:
     for name in ("reply_draft", "run_id", SOURCE, "given_label"):  # what is missing is None, which can be compared
         frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
     frame = frame.sort_values(["priority", "p_positive"], ascending=[False, True], kind="stable", ignore_index=True)
-    return Inbox(frame, mentions_of(frame["aspects"]), complaint_counts(frame), len(written))
+    counts = complaint_counts(frame)
+    return Inbox(frame, mentions_of(frame["aspects"]), counts, len(written), store.signed_by(data.name))
 
 
 def mentions_of(aspects: pd.Series) -> pd.DataFrame:
@@ -171,10 +173,10 @@ def reason(box: Inbox, row: int, as_of: pd.Timestamp | None) -> str:
     return str(priority_reason(box.frame.iloc[[row]], as_of, counts=box.complaints).iloc[0])
 
 
-def drafts(review: pd.Series, title: str | None) -> dict[str, str]:
+def drafts(review: pd.Series, title: str | None, service: str = DEFAULT_SERVICE) -> dict[str, str]:
     """The draft in each tone; the one that was scored as "as scored", if no tone gives it."""
     one = pd.DataFrame([{**review.to_dict(), "title": title}])
-    found = {tone: draft_replies(one, tone)[0] for tone in tones()}
+    found = {tone: draft_replies(one, tone, service)[0] for tone in tones()}
     scored = review["reply_draft"]
     if isinstance(scored, str) and scored and scored not in found.values():
         return {"as scored": scored, **found}

@@ -39,7 +39,7 @@ def pane(
         _about(review, catalogue)
         st.html(_why(box, row, data))
         _text(data, box, row)
-        _reply(data, review, catalogue, decision, next_id)
+        _reply(data, review, catalogue, decision, next_id, box.service)
 
 
 def last_decision() -> None:
@@ -118,13 +118,18 @@ def _text(data: Dataset, box: inbox.Inbox, row: int) -> None:
 
 
 def _reply(
-    data: Dataset, review: pd.Series, catalogue: pd.DataFrame, decision: Mapping[str, Any] | None, next_id: str
+    data: Dataset,
+    review: pd.Series,
+    catalogue: pd.DataFrame,
+    decision: Mapping[str, Any] | None,
+    next_id: str,
+    service: str,
 ) -> None:
     review_id, item_id = review[REVIEW_ID], review[ITEM_ID]
     base = f"reply-{data.name}-{review_id}"
     if decision is None:
         title = title_of(catalogue, item_id).listed if item_id is not None and item_id in catalogue.index else None
-        by_tone = inbox.drafts(review, title)
+        by_tone = inbox.drafts(review, title, service)
         wanted = st.session_state.get(_TONE)
         start = wanted if wanted in by_tone else inbox.scored_tone(review, by_tone)
         with st.container(horizontal=True, vertical_alignment="center", key="inbox-tone"):

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import streamlit as st
 
 from dashboard.road import serving_run
 from data import home, runs
 from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import SCORES, USER_ID
+from data.schema import SCORES, SIGNED, USER_ID
+from nlp.replies import DEFAULT_SERVICE
 from recsys import rows, signals
 from recsys.viewing import Viewing, read_catalogue, read_viewing
 
@@ -81,6 +84,15 @@ def scores_are_probabilities(name: str) -> bool:
 @st.cache_data(max_entries=16, show_spinner=False)
 def _are_probabilities(path: str, age: tuple[int, int]) -> bool:
     return rows.are_probabilities(_read_scores(path, "recommendations", age))
+
+
+def signed_by(name: str) -> str:
+    """The name that a dataset's reply drafts are signed with."""
+    try:
+        known = pq.read_schema(home.scores(name) / "review_scores.parquet").metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return DEFAULT_SERVICE
+    return known.get(SIGNED.encode(), DEFAULT_SERVICE.encode()).decode()
 
 
 def scored_at(name: str, table: str) -> float | None:

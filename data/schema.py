@@ -72,6 +72,7 @@ TABLES: dict[str, pa.Schema] = {
 
 ASPECTS = pa.list_(pa.struct([("aspect", _STRING), ("p_positive", _FLOAT), ("start", pa.int64()), ("end", pa.int64())]))
 
+SIGNED = "marquee.service"  # in the metadata of review_scores: the name that the drafts are signed with
 SCORES: dict[str, pa.Schema] = {
     "recommendations": pa.schema(
         [

@@ -22,7 +22,7 @@ from data import home, runs, schema
 from data.atomic import atomic_file
 from data.dataset import Dataset, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import CREATED_AT, ITEM_ID, REVIEW_ID, SOURCE, TEXT
+from data.schema import CREATED_AT, ITEM_ID, REVIEW_ID, SIGNED, SOURCE, TEXT
 from nlp.linking import LINK_CONFIDENCE, TitleLinker
 from nlp.predictor import P_POSITIVE, SentimentScorer
 from nlp.replies import DEFAULT_SERVICE, draft_replies, tones
@@ -187,7 +187,7 @@ def score_reviews(
     ):
         first = Path(folder) / "first.parquet"
         counts = _first_pass(scorer, _pieces(found, chosen), links, first, bar)
-        _second_pass(_pieces(found, chosen), first, counts, titles, found.as_of, drafts, temporary)
+        _second_pass(_pieces(found, chosen), first, counts, titles, found.as_of, drafts, temporary, service)
     return path
 
 
@@ -232,9 +232,10 @@ def _second_pass(
     as_of: pd.Timestamp | None,
     drafts: Callable[[pd.DataFrame], list[str]],
     out: Path,
+    service: str,
 ) -> None:
-    """Priorities and drafts beside what the first pass wrote."""
-    target = schema.SCORES["review_scores"]
+    """Priorities and drafts beside what the first pass wrote; who signs them is metadata of the file."""
+    target = schema.SCORES["review_scores"].with_metadata({SIGNED: service})
     with pq.ParquetFile(first) as file, pq.ParquetWriter(out, target, compression="zstd") as writer:
         for group, reviews in enumerate(pieces):
             rows = file.read_row_group(group).to_pandas()

@@ -11,6 +11,7 @@ from typing import Any
 import dashboard_home as made
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from conftest import generated_tables
 from streamlit.testing.v1 import AppTest
@@ -19,6 +20,7 @@ from test_dashboard_pages import check_calm, opened, text_of
 from dashboard import explained, inbox, marked, moods, store, summary
 from data import home, replies
 from data.dataset import Dataset, Source, write_dataset
+from data.schema import SIGNED
 
 
 @pytest.fixture
@@ -175,6 +177,16 @@ def test_another_tone_is_another_draft_and_an_edit_waits_in_its_tone(full: Datas
     assert reply(app).value not in (warm, "My warm words.")
     app.get("button_group")[1].set_value("warm").run()
     assert reply(app).value == "My warm words."
+
+
+def test_every_tone_is_signed_as_the_scored_draft_was(full: Dataset) -> None:
+    path = home.scores(full.name) / "review_scores.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), SIGNED: "Lantern Films"}), path)
+    app = opened("reviews")
+    for tone in ("formal", "warm"):  # brief ones are not signed
+        app.get("button_group")[1].set_value(tone).run()
+        assert "Lantern Films" in reply(app).value
 
 
 def test_the_last_decision_leaves_a_calm_page(full: Dataset) -> None:

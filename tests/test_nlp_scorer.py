@@ -108,6 +108,8 @@ def test_review_scores_follow_the_schema(home: Path) -> None:
     run = current_run("small", "sentiment")
     assert run is not None
     assert set(scores["run_id"]) == {run.name}
+    score_reviews("small", limit=3, service="Lantern", progress=False)
+    assert (pq.read_schema(path).metadata or {})[schema.SIGNED.encode()] == b"Lantern"
 
 
 def test_a_limit_takes_linked_and_newest_reviews_and_every_source(home: Path) -> None:
