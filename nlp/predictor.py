@@ -4,6 +4,7 @@ A text of any length is read whole: its overlapping windows (nlp/tokens.py) are 
 training. Windows of many texts are sorted by length before they become batches, and the results put back in order.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from nlp.sentiment import SentimentModule
 from nlp.tokens import Tokens, frame_of, tokenise
 
 P_POSITIVE = "p_positive"
+# A warning for readers ("MINOR SPOILERS!") speaks of nothing in the film.
+_NOTICE = re.compile(r"\W*(?:\w+\W+){0,4}spoilers?\b(?:\W+\w+){0,3}\W*", re.IGNORECASE)
 
 
 class SentimentScorer:
@@ -111,16 +114,18 @@ class SentimentScorer:
         bounds = zip(text, clauses.start.tolist(), clauses.end.tolist(), strict=True)
         said = [texts[i][start:end] for i, start, end in bounds]
         keywords, features = sentence_features(finder, said, tokens.flat, spans, found.token_aspect)
-        sentence, aspect = np.nonzero(finder.mentions(features) > float(finder.arrays["threshold"]))
+        start, end = spans.start.tolist(), spans.end.tolist()
+        whole = zip(spans.text.tolist(), start, end, strict=True)
+        notice = np.array([_NOTICE.fullmatch(texts[i], a, b) is not None for i, a, b in whole], bool)
+        mentions = finder.mentions(features) > float(finder.arrays["threshold"])
+        sentence, aspect = np.nonzero(mentions & ~notice[:, None])
         logits = mood_logits(
             self.module, tokens.flat, spans, keywords, found.token_logit, found.logit, sentence, aspect
         )
         mood = finder.sentiment(*logits.T)
-        start, end = spans.start[sentence].tolist(), spans.end[sentence].tolist()
-        for i, name, p_positive, a, b in zip(
-            spans.text[sentence].tolist(), aspect.tolist(), mood.tolist(), start, end, strict=True
-        ):
-            aspects[i].append({"aspect": finder.names[name], P_POSITIVE: p_positive, "start": a, "end": b})
+        for at, name, p_positive in zip(sentence.tolist(), aspect.tolist(), mood.tolist(), strict=True):
+            mention = {"aspect": finder.names[name], P_POSITIVE: p_positive, "start": start[at], "end": end[at]}
+            aspects[spans.text[at]].append(mention)
         return aspects
 
     def _joined(self, tokens: Tokens, encoder: np.ndarray) -> np.ndarray:

@@ -95,6 +95,14 @@ def test_any_text_gets_a_probability(scorer: SentimentScorer) -> None:
     assert len(scorer.predict([])) == 0
 
 
+def test_a_warning_of_spoilers_speaks_of_no_aspect(scorer: SentimentScorer) -> None:
+    said = ["Story spoilers ahead! The story is dull.", "The story spoils the fun of a good plot."]
+    found = scorer.analyse(said)["aspects"]
+    assert found[0]
+    assert {mention["start"] for mention in found[0]} == {said[0].index("The")}
+    assert found[1]
+
+
 def test_review_scores_follow_the_schema(home: Path) -> None:
     path = score_reviews("small", progress=False)
     assert path == home / "scores" / "small" / "review_scores.parquet"
