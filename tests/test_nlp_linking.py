@@ -293,6 +293,10 @@ def test_reviews_without_neighbours_link_by_what_they_say() -> None:
     found = lone(texts)
     assert (found["item_id"] == [str(i % len(NAMES)) for i in order]).mean() > 0.6
     assert found["item_id"].dropna().tolist() == [str(order[i] % len(NAMES)) for i in found["item_id"].dropna().index]
+    for some in (texts, [f"I watched {NAMES[0]}."]):
+        strict = TitleLinker(ALONE, lone_threshold=1.1).link(pd.DataFrame({"text": some}))
+        assert strict["item_id"].isna().all()
+    assert lone(["I watched Silver Lanterns."])["item_id"].tolist() == ["0"]
 
 
 def test_a_likeness_and_another_year_are_no_link() -> None:
