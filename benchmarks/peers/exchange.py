@@ -160,7 +160,9 @@ def answer(fit: Fit) -> None:
         scoring = time.perf_counter() - began
         np.save(given.out / f"{asked}.npy", scores.astype(np.float32))
     about = About(watch.best_epoch, watch.epoch, watch.out_of_time, cost.seconds, cost.peak_mib, scoring)
-    (given.out / "about.json").write_text(json.dumps(about._asdict()), "utf-8")
+    whole = given.out / ".about.json"
+    whole.write_text(json.dumps(about._asdict()), "utf-8")
+    whole.replace(given.out / "about.json")
 
 
 def _end_with(parent: int) -> None:
