@@ -177,7 +177,9 @@ def test_each_row_has_its_own_scores_and_a_trial_is_made_once(small_dataset, fak
 
 def test_a_crash_after_the_answer_is_no_failure_and_one_before_it_is(small_dataset, fake, tmp_path: Path) -> None:
     small_dataset(reviews=0)
-    write_split(RecommenderData("small", "leave-five-out"), tmp_path / "split")
+    data = RecommenderData("small", "leave-five-out")
+    Judge(data)
+    write_split(data, tmp_path / "split")
     late = AFTER.replace("def fit", "import atexit\natexit.register(os.abort)\ndef fit")
     out, _ = trial.run(fake("late", late, {}), {}, 1, 5.0, tmp_path / "split", tmp_path / "work")
     assert (out / "before_test.npy").is_file()
