@@ -62,7 +62,7 @@ def confidence_words(confidence: float) -> str:
     """
     if confidence != confidence:
         return "not known how surely"
-    words = "very likely" if confidence >= 0.95 else "likely" if confidence >= 0.8 else "perhaps"
+    words = "very likely" if confidence >= 0.95 else "likely" if confidence >= 0.75 else "perhaps"
     return f"{words} this title ({percent(confidence)} %)"
 
 
