@@ -20,13 +20,16 @@ from nlp.aspects import AspectFinder
 from nlp.calibration import join, label_of, probability
 from nlp.engines import Engine, load_engine, token_outputs, torch_engine, with_aspects
 from nlp.mentions import mood_logits, sentence_features
-from nlp.reading import Reading, Spans, read_texts, tokenise_sentences
+from nlp.reading import Reading, Spans, read_texts, sum_by_sentence, tokenise_sentences
 from nlp.sentiment import SentimentModule
 from nlp.tokens import Tokens, frame_of, tokenise
 
 P_POSITIVE = "p_positive"
 # A warning for readers ("MINOR SPOILERS!") speaks of nothing in the film.
 _NOTICE = re.compile(r"\W*(?:\w+\W+){0,4}spoilers?\b(?:\W+\w+){0,3}\W*", re.IGNORECASE)
+
+# "Toy Story" in quotes, or Toy Story within a sentence.
+_TITLE = re.compile(r"[\"“](?=[A-Z])[^\"“”.!?]{1,60}[\"”]|(?<=[a-z,] )[A-Z][a-z]+(?: [A-Z][a-z]+)+")
 
 
 class SentimentScorer:
@@ -114,11 +117,12 @@ class SentimentScorer:
         bounds = zip(text, clauses.start.tolist(), clauses.end.tolist(), strict=True)
         said = [texts[i][start:end] for i, start, end in bounds]
         keywords, features = sentence_features(finder, said, tokens.flat, spans, found.token_aspect)
+        named = _only_named(finder, said, keywords, spans)
         start, end = spans.start.tolist(), spans.end.tolist()
         whole = zip(spans.text.tolist(), start, end, strict=True)
         notice = np.array([_NOTICE.fullmatch(texts[i], a, b) is not None for i, a, b in whole], bool)
         mentions = finder.mentions(features) > float(finder.arrays["threshold"])
-        sentence, aspect = np.nonzero(mentions & ~notice[:, None])
+        sentence, aspect = np.nonzero(mentions & ~notice[:, None] & ~named)
         logits = mood_logits(
             self.module, tokens.flat, spans, keywords, found.token_logit, found.logit, sentence, aspect
         )
@@ -139,6 +143,16 @@ class SentimentScorer:
         silent = np.array([not text.strip() for text in texts], dtype=bool)
         p[silent], label[silent] = 0.5, "neutral"
         return pd.DataFrame({LABEL: label, P_POSITIVE: p})
+
+
+def _only_named(finder: AspectFinder, clauses: list[str], keywords: np.ndarray, spans: Spans) -> np.ndarray:
+    """Whether a sentence's key words all stand in titles, which say nothing of an aspect. (sentences, aspects)."""
+    bare = [_TITLE.sub(" ", clause) for clause in clauses]
+    changed = [i for i, (a, b) in enumerate(zip(clauses, bare, strict=True)) if a != b and keywords[i].any()]
+    left = keywords.copy()
+    if changed:
+        left[changed] = finder.keywords.count([bare[i] for i in changed])
+    return (sum_by_sentence(keywords, spans) > 0) & (sum_by_sentence(left, spans) == 0)
 
 
 def _strings(texts: Sequence[str | None]) -> list[str]:

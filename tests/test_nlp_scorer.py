@@ -103,6 +103,20 @@ def test_a_warning_of_spoilers_speaks_of_no_aspect(scorer: SentimentScorer) -> N
     assert found[1]
 
 
+@pytest.mark.parametrize(
+    ("said", "aspect"),
+    [
+        ('We saw "Toy Story" at home.', None),
+        ("we saw the film Toy Story at home.", None),
+        ('We saw "Toy Story" and its story at home.', "story"),
+        ("The story of the film was awful.", "story"),
+    ],
+)
+def test_a_word_in_a_title_is_no_aspect(scorer: SentimentScorer, said: str, aspect: str | None) -> None:
+    found = {mention["aspect"] for mention in scorer.analyse([said])["aspects"][0]}
+    assert ("story" in found) == (aspect == "story")
+
+
 def test_review_scores_follow_the_schema(home: Path) -> None:
     path = score_reviews("small", progress=False)
     assert path == home / "scores" / "small" / "review_scores.parquet"
