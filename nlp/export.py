@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -66,13 +66,14 @@ _SEED, _TIMED_BATCHES, _CHARACTERS_PER_TOKEN = 42, 12, 8
 _FRESH_TOKENS, _FRESH_BATCHES, _WORTH_SECONDS = 20_000, 4, 1.0
 
 
+class _Sample(NamedTuple):
+    batches: list[tuple[Tensor, Tensor]]  # ids and mask
+    text: list[np.ndarray]  # of each of a batch's windows, counted from 0
+    served: Callable[[np.ndarray], np.ndarray]  # from the encoder's logits of the texts to the probabilities served
+
+
 def export(
-    module: SentimentModule,
-    run: Path,
-    texts: Sequence[str],
-    seconds: float = 10.0,
-    most_tokens: int = 60_000,
-    timed_batches: int = _TIMED_BATCHES,
+    module: SentimentModule, run: Path, texts: Sequence[str], seconds: float = 10.0, most_tokens: int = 60_000
 ) -> Rows:
     """Measure the engines on a seeded sample of `texts` and write the best into `run`.
 
@@ -81,7 +82,6 @@ def export(
         run: its folder, with the tokenizer; `engine.json` is written there, and `onnx/model.onnx` if it won.
         seconds: for so long each engine is timed; warming up and comparing come on top of that.
         most_tokens: size of the sample.
-        timed_batches: of the sample, each at least twice.
 
     Returns:
         For each engine `tokens_per_second`, `speed` (in those of torch-float32), `max_difference` and
@@ -92,7 +92,11 @@ def export(
     Raises:
         UserError: no texts.
     """
-    batches, text, served = _sample(module, run, texts, most_tokens)
+    return _measured(module, run, _sample(module, run, texts, most_tokens), seconds, _TIMED_BATCHES)
+
+
+def _measured(module: SentimentModule, run: Path, sample: _Sample, seconds: float, timed_batches: int) -> Rows:
+    batches, text, served = sample
     outputs = token_outputs(module)
     with tempfile.TemporaryDirectory(dir=run) as folder:
         engines, reasons = engines_of(outputs, Path(folder))
@@ -105,9 +109,9 @@ def export(
         if best.startswith("onnx"):
             with atomic_folder(run / GRAPH) as target:
                 (Path(folder) / f"{best}.onnx").rename(target / "model.onnx")
-    sample = {"texts": int(np.concatenate(text).max()) + 1, "tokens": int(sum(mask.sum() for _, mask in batches))}
+    size = {"texts": int(np.concatenate(text).max()) + 1, "tokens": int(sum(mask.sum() for _, mask in batches))}
     content = {"engine": best, "weights": fingerprint(outputs), "cpu": cpu_kind(), "threads": torch.get_num_threads()}
-    write_json(run / CHOICE, report.jsonable({**content, "sample": sample, "measured": rows}))
+    write_json(run / CHOICE, report.jsonable({**content, "sample": size, "measured": rows}))
     if not best.startswith("onnx"):
         shutil.rmtree(run / GRAPH, ignore_errors=True)  # an earlier export's
     return rows
@@ -118,23 +122,20 @@ def keep_quickest(run: Path, texts: Sequence[str]) -> Rows:
     module = with_aspects(load_served(SentimentModule, run, "auto"), AspectFinder.load(run))
     if module.device.type != "cpu":
         return {}
-    outputs, started = token_outputs(module), time.perf_counter()
-    engine = torch_engine(outputs, torch_name())
-    for ids, mask in _sample(module, run, texts, _FRESH_TOKENS)[0]:
+    sample, engine = _sample(module, run, texts, _FRESH_TOKENS), torch_engine(token_outputs(module), torch_name())
+    started = time.perf_counter()
+    for ids, mask in sample.batches:
         engine(ids, mask)
     if time.perf_counter() - started < _WORTH_SECONDS:
         return {}
-    rows = export(module, run, texts, 0.0, _FRESH_TOKENS, _FRESH_BATCHES)
+    rows = _measured(module, run, sample, 0.0, _FRESH_BATCHES)
     best = next(name for name, row in rows.items() if row.get("chosen"))
     print(f"Reviews are read with {best}, {rows[best]['speed']:.1f} times as quickly as with torch-float32.")
     return rows
 
 
-def _sample(
-    module: SentimentModule, run: Path, texts: Sequence[str], most_tokens: int
-) -> tuple[list[tuple[Tensor, Tensor]], list[np.ndarray], Callable[[np.ndarray], np.ndarray]]:
-    """Batches (ids, mask) of a seeded sample of `texts`, the text of each of their windows, counted from 0, and what
-    makes the texts' served probabilities of the encoder's logits: the n-grams, the joint, the temperature."""
+def _sample(module: SentimentModule, run: Path, texts: Sequence[str], most_tokens: int) -> _Sample:
+    """A seeded sample of `texts`; what is served of them has the n-grams, the joint and the temperature in it."""
     said = [text for text in texts if text and text.strip()]
     if not said:
         raise UserError("There is no text to measure the engines with: name a dataset with reviews (--data.dataset).")
@@ -151,15 +152,14 @@ def _sample(
         chosen = Windows(windows.text[index], windows.start[index], windows.length[index])
         batches.append(pad(tokens, chosen, frame))
         text.append(chosen.text)
-    sample = np.arange(fitting)
-    lengths = tokens.lengths[sample]
-    bag = 0.0 if module.bag is None else module.bag.logits(tokens, sample)
+    lengths = tokens.lengths[:fitting]
+    bag = 0.0 if module.bag is None else module.bag.logits(tokens, np.arange(fitting))
 
     def served(encoder: np.ndarray) -> np.ndarray:
         joined = join(encoder, bag, lengths, float(module.mix), *module.slopes.tolist())
         return probability(joined, float(module.temperature))
 
-    return batches, text, served
+    return _Sample(batches, text, served)
 
 
 def _compare(

@@ -18,6 +18,7 @@ Four steps, each with numbers that were measured, not guessed, where there was s
 import numpy as np
 import pandas as pd
 from scipy.sparse import csr_matrix
+from scipy.special import softmax
 
 from data.schema import ITEM_ID, SOURCE, TEXT
 from nlp import title_blocks as blocks
@@ -184,8 +185,7 @@ class TitleLinker:
         base = of_text * n_states + g
         year = self.titles.years_of_groups[g]
         after = _look_up(base, text * n_states + group, own["year"].to_numpy(), 0)
-        match = (after > 0) & (year > 0) & (np.abs(after - year) <= 1)
-        clash = (after > 0) & (year > 0) & ~match
+        match, clash = _year_behind(after, year)
         longer = _look_up(base, text * n_states + group, (own["extended"] > 0).to_numpy(float), 0)
         evidence += np.where(about, clues.year_odds(of_text, year) + _YEAR_AFTER * (match * 0.7 - clash) - longer, 0)
         # A year behind a title is how a review names another film than its own.
@@ -299,10 +299,10 @@ class TitleLinker:
             return title, confidence
         text, group = own["text"].to_numpy(np.int64), own["group"].to_numpy(np.int64)
         year, after = self.titles.years_of_groups[group], own["year"].to_numpy()
-        match = (after > 0) & (year > 0) & (np.abs(after - year) <= 1)
+        match, clash = _year_behind(after, year)
         own = own.assign(
             match=match,
-            clash=(after > 0) & (year > 0) & ~match,
+            clash=clash,
             sequel=clues.sequel[text] & ~self.titles.numbered[group],
             genre=genres.odds(text, self.titles.genres_of_groups[group]),
         )
@@ -316,7 +316,7 @@ class TitleLinker:
             members = self.titles.members[group[of[0]]]
             odds = np.stack([clues.year_odds(text[of], np.full(len(of), self.titles.years[row])) for row in members])
             odds += _YEAR_AFTER * (self.titles.years[members][:, None] == after[of])
-            share = np.exp(odds - odds.max(0)) / np.exp(odds - odds.max(0)).sum(0)
+            share = softmax(odds, axis=0)
             title[text[of]] = np.array(members)[share.argmax(0)]
             confidence[text[of]] = sure[of] * share.max(0)
         return title, confidence
@@ -349,8 +349,15 @@ class TitleLinker:
         """
         odds = np.array([clues.year_odds(texts, np.full(len(texts), self.titles.years[row])).sum() for row in members])
         odds += _KNOWN_ODDS * np.isin(members, known[texts])
-        share = np.exp(odds - odds.max())
-        return members[int(share.argmax())], float(share.max() / share.sum())
+        share = softmax(odds)
+        return members[int(share.argmax())], float(share.max())
+
+
+def _year_behind(after: np.ndarray, year: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the year behind a mention (0: none) is the title's (0: not known), and whether it is another one."""
+    both = (after > 0) & (year > 0)
+    same = np.abs(after - year) <= 1
+    return both & same, both & ~same
 
 
 def _with_known(own: pd.DataFrame, known: np.ndarray) -> pd.DataFrame:

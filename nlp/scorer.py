@@ -92,15 +92,14 @@ class TableScorer:
         Raises:
             UserError: there is no trained model, no such dataset or no such tone.
         """
-        if settings.get("tone", "warm") not in tones():
-            raise UserError(f"--tone {settings['tone']}: choose {', '.join(tones())}.")
+        _check_tone(settings.get("tone", "warm"))
         found = None if dataset is None else open_dataset(dataset)
         items = found.items() if found is not None and found.has("items") else None
         return cls(SentimentScorer.load(run or find_current(dataset)), items, dataset=dataset, **settings)
 
     def __post_init__(self) -> None:
         self.linker = None if self.items is None or self.sentiment_only else TitleLinker(self.items)
-        self.titles = {} if self.items is None else dict(zip(self.items[ITEM_ID], self.items["title"], strict=True))
+        self.titles = _titles(self.items)
 
     @property
     def run_id(self) -> str:
@@ -167,8 +166,7 @@ def score_reviews(
     found = open_dataset(dataset)
     if not found.has("reviews"):
         found.reviews()  # says what is missing
-    if tone not in tones():
-        raise UserError(f"--tone {tone}: choose {', '.join(tones())}.")
+    _check_tone(tone)
     path = out or home.scores(dataset) / "review_scores.parquet"
     scorer = SentimentScorer.load(run or find_current(dataset))
     items = found.items() if found.has("items") else None
@@ -177,7 +175,7 @@ def score_reviews(
     total = found.rows["reviews"] if chosen is None else len(chosen)
     if chosen is not None:
         print(f"Scoring {total:,} of {found.rows['reviews']:,} reviews: linked and newest first, sources in turn.")
-    titles = {} if items is None else dict(zip(items[ITEM_ID], items["title"], strict=True))
+    titles = _titles(items)
     drafts = partial(draft_replies, tone=tone, service=service, generator=reply_model)
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -189,6 +187,15 @@ def score_reviews(
         counts = _first_pass(scorer, _pieces(found, chosen), links, first, bar)
         _second_pass(_pieces(found, chosen), first, counts, titles, found.as_of, drafts, temporary, service)
     return path
+
+
+def _check_tone(tone: str) -> None:
+    if tone not in tones():
+        raise UserError(f"--tone {tone}: choose {', '.join(tones())}.")
+
+
+def _titles(items: pd.DataFrame | None) -> dict[str, str]:
+    return {} if items is None else dict(zip(items[ITEM_ID], items["title"], strict=True))
 
 
 def _links(found: Dataset, items: pd.DataFrame | None, progress: bool) -> pd.DataFrame:
