@@ -60,7 +60,7 @@ def _reviews(arguments: Namespace) -> Path:
 def _engagement(arguments: Namespace) -> Path:
     from forecasting.scorer import score_engagement
 
-    return score_engagement(arguments.dataset, arguments.out, horizon_days=arguments.horizon)
+    return score_engagement(arguments.dataset, arguments.out, horizon=arguments.horizon)
 
 
 def _retention(arguments: Namespace) -> Path:
@@ -128,7 +128,7 @@ def _parser() -> ArgumentParser:
                 "--horizon",
                 type=int | None,
                 default=None,
-                help="Days to forecast; default: what the model was trained for.",
+                help="Steps (days or whatever the series have) to forecast; default: what the model was trained for.",
             )
         commands.add_subcommand(name, sub, help=f"write {purpose}")
     return parser

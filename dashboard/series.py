@@ -1,5 +1,6 @@
 """Series as the forecaster counts them (see forecasting/series.py), and their names as people read them."""
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,18 +14,18 @@ if TYPE_CHECKING:
 
 TOTAL, ACTIVE = "total", "active_members"
 _DAY = 86_400_000_000
+_NONE = re.compile(r"\(none\)$")
 
 
-def unit(series_id: str, noun: str, step_days: int = 1) -> str:
+def unit(series_id: str, noun: str, step: str = "day") -> str:
     """What the values count.
 
-    >>> unit("total", "rating"), unit("active_members", "rating"), unit("hours", "rating", step_days=7)
+    >>> unit("total", "rating"), unit("active_members", "rating"), unit("plays", "rating", step="week")
     ('ratings per day', 'members per day', 'per week')
     """
-    step = "week" if step_days == 7 else "day"
     if series_id == ACTIVE:
         return f"members per {step}"
-    return f"{noun}s per {step}" if series_id == TOTAL or group(series_id) in ("Genres", "Titles") else f"per {step}"
+    return f"{noun}s per {step}" if series_id == TOTAL or group(series_id) != "Service" else f"per {step}"
 
 
 def name(series_id: str, catalogue: pd.DataFrame) -> str:
@@ -41,7 +42,7 @@ def name(series_id: str, catalogue: pd.DataFrame) -> str:
     if kind == "title" and rest:
         return shown(catalogue, rest) if rest in catalogue.index else f"Title {rest}"
     if kind in ("genre", "segment") and rest:
-        return f"{kind.capitalize()}: {'none given' if rest == '(none)' else rest}"
+        return f"{kind.capitalize()}: {_NONE.sub('none given', rest)}"
     return series_id
 
 
@@ -78,7 +79,7 @@ def of_title(seen: Viewing, item_id: str) -> pd.DataFrame:
     return pd.DataFrame({DATE: dates, VALUE: value})
 
 
-def window(past: pd.DataFrame, days: int, back: int = 0) -> pd.DataFrame:
+def window(past: pd.DataFrame, days: float, back: float = 0) -> pd.DataFrame:
     """The rows of the `days` days that end `back` days before the last one."""
     end = past[DATE].max() - pd.Timedelta(days=back)
     return past[(past[DATE] > end - pd.Timedelta(days=days)) & (past[DATE] <= end)]

@@ -6,6 +6,7 @@ runs/<dataset>/<model>/<run id>/    one training: checkpoints, config, report.js
 runs/<dataset>/<model>/current      a file that names the run in use
 evaluations/<dataset>/<model>/      results of `evaluate`, by protocol
 benchmarks/<dataset>/               what `python -m benchmarks` has finished so far
+priors/                             forecasters trained on made-up series alone, see forecasting/prior.py
 scores/<dataset>/                   what score.py writes
 marquee.db                          what people do in the dashboard (MARQUEE_DATABASE_URL: elsewhere)
 jobs/                               state, log, cancel flag and lock of each background job
@@ -57,6 +58,10 @@ def evaluations(dataset: str, model: str) -> Path:
 
 def benchmarks(dataset: str) -> Path:
     return home() / "benchmarks" / check_name(dataset)
+
+
+def priors() -> Path:
+    return home() / "priors"
 
 
 def scores(dataset: str) -> Path:

@@ -2,17 +2,19 @@
 
 python -m forecasting fit --config forecasting/configs/engagement-quick.yaml --data.dataset demo
 python -m forecasting fit --config forecasting/configs/retention-quick.yaml --data.dataset demo
-python -m forecasting evaluate --data.dataset demo --horizon 28 --origins 5
+python -m forecasting evaluate --data.dataset demo --horizon 28 --origins 20
 """
 
 import sys
 from collections.abc import Sequence
 
 from data import training
-from forecasting.backtest import evaluate
+from forecasting.backtest import LINKS, evaluate
 from forecasting.evaluate import measure
 
-PACKAGE = training.Package(name="forecasting", models=("engagement", "retention"), measure=measure, evaluate=evaluate)
+PACKAGE = training.Package(
+    name="forecasting", models=("engagement", "retention"), measure=measure, evaluate=evaluate, links=LINKS
+)
 
 
 def main(args: Sequence[str] | None = None) -> int:

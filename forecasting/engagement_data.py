@@ -2,19 +2,20 @@
 
 A window is a series and an origin, the step at which its future begins. A batch holds
 
-    context    (batch, context_steps)            float32   values before the origin, oldest first, NaN where unknown
-    target     (batch, horizon_steps)            float32   values from the origin on, NaN where unknown or not yet known
-    weekday    (batch, context + horizon steps)  int64     0 Monday to 6 Sunday, of each step's first day
-    recent     (batch, context_steps)            bool      the steps of the last 28 days
-    age        (batch,)                          float32   steps from the series' first known value to the origin
-    series     (batch,)                          int64     row in the panel
-    origin     (batch,)                          int64     step in the panel
+    context    (batch, context)   float32   values before the origin, oldest first, NaN where unknown
+    target     (batch, horizon)   float32   values from the origin on, NaN where unknown or not yet known
+    phase      (batch,)           int64     the origin in steps since 1970, so that weekdays and hours of the day align
+    age        (batch,)           float32   steps from the series' first known value to the origin
+    series     (batch,)           int64     row in the panel
+    origin     (batch,)           int64     step in the panel
 
-The split is one in time, with blocks of one horizon: the last is test, the one before it validation, and nothing of a
-block is seen by a window of an earlier one. Origins in a block lie a week apart; the later ones see less than a whole
-horizon ahead, because their block ends.
+The split is one in time: the last horizon is test, the two before it are validation, and nothing of a block is seen by
+a window of an earlier one. Origins in a block lie a quarter of a horizon apart; the later ones see less than a whole
+horizon ahead, because their block ends. Where the history is short the blocks are shorter than the horizon, and where
+there is nothing before them to learn from, the forecaster stays what made-up series taught it.
 """
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -29,59 +30,87 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from data.atomic import write_json
 from data.dataset import open_dataset
 from data.errors import UserError
+from forecasting.forecaster import Batch
+from forecasting.frequency import Frequency
 from forecasting.series import Panel, load_panel
 
-Batch = dict[str, Tensor]
-RECENT_DAYS = 28
-MIN_KNOWN_DAYS = 14  # of a context, for a window to teach or be judged
-MIN_CONTEXT_DAYS = 28  # between the panel's begin and the first origin
-BLOCK_STRIDE_DAYS = 7
+MAX_HORIZON = 90
+HISTORY_WINDOWS = 2048
+_VALIDATION_HORIZONS = 2
+_ORIGINS_IN_A_HORIZON = 4
 _THURSDAY = 3  # 1970-01-01
 
 
 class Windows(Dataset[Batch]):
-    """Windows of `panel` at `origins`, drawn many at a time by one gather."""
+    """Windows of `panel`, drawn many at a time by one gather."""
 
-    def __init__(
-        self, panel: Panel, context_steps: int, horizon_steps: int, origins: np.ndarray, min_known: int, min_future: int
-    ) -> None:
-        """Take every series at every origin with `min_known` known steps in the context and `min_future` after it."""
+    def __init__(self, panel: Panel, horizon: int, series: Tensor, origin: Tensor) -> None:
+        """Windows of the rows `series` at the steps `origin`; (windows,) int64 each."""
+        context = panel.frequency.context
         values = torch.from_numpy(panel.values.astype(np.float32))
-        padded = F.pad(values, (context_steps, horizon_steps), value=torch.nan)
-        self._windows = padded.unfold(1, context_steps + horizon_steps, 1)  # (n_series, n_steps + 1, window): a view
-        self._context_steps = context_steps
-        known = F.pad(padded.isfinite().to(torch.int32).cumsum(1, dtype=torch.int32), (1, 0))
-        at = torch.from_numpy(origins.astype(np.int64))
-        before = known[:, at + context_steps] - known[:, at]
-        after = known[:, at + context_steps + horizon_steps] - known[:, at + context_steps]
-        series, origin = torch.nonzero((before >= min_known) & (after >= min_future), as_tuple=True)
-        self.series, self.origin = series.to(torch.int32), at[origin].to(torch.int32)
-        any_known = values.isfinite()
-        self._first_known = torch.where(any_known.any(1), any_known.to(torch.int8).argmax(1), values.shape[1])
-        offsets = torch.arange(context_steps + horizon_steps) - context_steps
-        self._day_offset = panel.first_day + _THURSDAY + offsets * panel.step_days
-        self._step_days = panel.step_days
-        self._recent = offsets[:context_steps] >= -panel.steps(RECENT_DAYS)
+        padded = F.pad(values, (context, horizon), value=torch.nan)
+        self._windows = padded.unfold(1, context + horizon, 1)  # (n_series, n_steps + 1, window): a view
+        self._context = context
+        self.series, self.origin = series.to(torch.int32), origin.to(torch.int32)
+        known = values.isfinite()
+        self._first_known = torch.where(known.any(1), known.to(torch.int8).argmax(1), values.shape[1])
+        self._first_step = panel.first_unit // panel.frequency.size
+        if panel.frequency.unit == "D" and panel.frequency.size == 1:
+            self._first_step += _THURSDAY
 
     def __len__(self) -> int:
         return len(self.series)
+
+    def at(self, positions: Tensor) -> "Windows":
+        """The windows at `positions` alone."""
+        chosen = copy.copy(self)
+        chosen.series, chosen.origin = self.series[positions], self.origin[positions]
+        return chosen
 
     def __getitem__(self, index: int) -> Batch:
         return {name: values[0] for name, values in self.__getitems__([index]).items()}
 
     def __getitems__(self, indices: list[int]) -> Batch:
-        chosen = torch.tensor(indices)
+        chosen = torch.tensor(indices, dtype=torch.int64)
         series, origin = self.series[chosen].long(), self.origin[chosen].long()
         window = self._windows[series, origin]  # (batch, context + horizon)
         return {
-            "context": window[:, : self._context_steps],
-            "target": window[:, self._context_steps :],
-            "weekday": (self._day_offset + origin[:, None] * self._step_days) % 7,
-            "recent": self._recent.expand(len(chosen), -1).clone(),
+            "context": window[:, : self._context],
+            "target": window[:, self._context :],
+            "phase": origin + self._first_step,
             "age": (origin - self._first_known[series]).clamp_min(0).float(),
             "series": series,
             "origin": origin,
         }
+
+
+def windows_at(panel: Panel, horizon: int, origins: np.ndarray, least_past: int, least_future: int) -> Windows:
+    """Every series at every origin with `least_past` known steps in the context and `least_future` after it."""
+    context = panel.frequency.context
+    known = torch.from_numpy(np.isfinite(panel.values)).to(torch.int32)
+    until = F.pad(F.pad(known, (context, horizon)).cumsum(1, dtype=torch.int32), (1, 0))
+    at = torch.from_numpy(origins.astype(np.int64))
+    before = until[:, at + context] - until[:, at]
+    after = until[:, at + context + horizon] - until[:, at + context]
+    series, place = torch.nonzero((before >= least_past) & (after >= least_future), as_tuple=True)
+    return Windows(panel, horizon, series, at[place])
+
+
+def windows_to_come(panel: Panel, horizon: int) -> tuple[Windows, np.ndarray]:
+    """One window at the panel's end for each series with a known value, and how many steps each is out of date.
+
+    A series that ended before the context begins is forecast from its last known steps as if they had just been, moved
+    by whole seasons; `stale` says by how many steps. Shape: (windows,).
+    """
+    known = np.isfinite(panel.values)
+    rows = np.flatnonzero(known.any(axis=1))
+    last = panel.n_steps - 1 - known[rows, ::-1].argmax(axis=1)
+    season = panel.frequency.seasons[-1]
+    missing = panel.n_steps - 1 - last
+    too_late = missing > panel.frequency.context - 2 * panel.frequency.windows[0]
+    stale = np.where(too_late, missing // season * season, 0)
+    origin = torch.from_numpy(panel.n_steps - stale)
+    return Windows(panel, horizon, torch.from_numpy(rows), origin), stale
 
 
 class Draw(Sampler[int]):
@@ -121,8 +150,8 @@ class EngagementData(pl.LightningDataModule):
 
     Args:
         dataset: name of the dataset.
-        horizon_days: how far a window looks ahead; also the length of the validation and the test block.
-        context_days: how far it looks back.
+        horizon: steps that a window looks ahead, at most 90; null: what suits the frequency.
+        frequency: of the steps, a name in forecasting.frequency.FREQUENCIES; null chooses by the data.
         n_titles: how many of the most watched titles get a series of their own.
         batch_size: windows in a batch.
         windows_per_epoch: windows drawn in an epoch of training, at most all there are.
@@ -131,23 +160,21 @@ class EngagementData(pl.LightningDataModule):
     def __init__(
         self,
         dataset: str = "demo",
-        horizon_days: int = 28,
-        context_days: int = 84,
+        horizon: int | None = None,
+        frequency: str | None = None,
         n_titles: int = 20,
         batch_size: int = 128,
         windows_per_epoch: int = 4096,
     ) -> None:
         super().__init__()
-        least = {"horizon_days": 1, "context_days": 1, "n_titles": 0, "batch_size": 1, "windows_per_epoch": 1}
-        for name, value in zip(
-            least, (horizon_days, context_days, n_titles, batch_size, windows_per_epoch), strict=True
-        ):
+        least = {"n_titles": 0, "batch_size": 1, "windows_per_epoch": 1}
+        for name, value in zip(least, (n_titles, batch_size, windows_per_epoch), strict=True):
             if value < least[name]:
                 raise UserError(f"--data.{name} {value} must be at least {least[name]}.")
-        if context_days < RECENT_DAYS:
-            raise UserError(f"--data.context_days {context_days} must be at least {RECENT_DAYS}.")
-        self.dataset = dataset
-        self.horizon_days, self.context_days, self.n_titles = horizon_days, context_days, n_titles
+        if horizon is not None and not 1 <= horizon <= MAX_HORIZON:
+            raise UserError(f"--data.horizon {horizon} must be between 1 and {MAX_HORIZON} steps.")
+        self.dataset, self.n_titles = dataset, n_titles
+        self.asked_horizon, self.asked_frequency = horizon, frequency
         self.batch_size, self.windows_per_epoch = batch_size, windows_per_epoch
         self.fit_on: Literal["train", "everything"] = "train"
         self._panel: Panel | None = None
@@ -157,79 +184,95 @@ class EngagementData(pl.LightningDataModule):
         """The series; read from the dataset when first asked for.
 
         Raises:
-            UserError: the dataset has too little history for three blocks of one horizon and a context before them.
+            UserError: there is nothing to forecast, or too little of it to measure a forecast.
         """
         if self._panel is None:
-            self.use(load_panel(open_dataset(self.dataset), self.n_titles, 2 * self.horizon_days))
+            dataset = open_dataset(self.dataset)
+            panel = load_panel(dataset, self.n_titles, 0, self.asked_frequency)
+            unseen = (1 + _VALIDATION_HORIZONS) * (self.asked_horizon or panel.frequency.horizon)
+            self.use(load_panel(dataset, self.n_titles, min(unseen, panel.n_steps - 1), self.asked_frequency))
         assert self._panel is not None
         return self._panel
 
-    def use(self, panel: Panel, to_predict: bool = False) -> "EngagementData":
+    def use(self, panel: Panel) -> "EngagementData":
         """Work on `panel` instead of the dataset's own: for a backtest, which cuts it off. Returns itself.
-
-        Args:
-            panel: the series.
-            to_predict: nothing will be trained or measured, so a short history will do.
 
         Raises:
             UserError: see `panel`.
         """
-        needed = panel.steps(MIN_CONTEXT_DAYS) + 3 * panel.steps(self.horizon_days)
-        if panel.n_steps < needed and not to_predict:
-            there, wanted = panel.n_steps * panel.step_days, needed * panel.step_days
-            shorter = (there - MIN_CONTEXT_DAYS) // 3
-            fix = f"or forecast less far with --data.horizon_days {min(14, shorter)}" if shorter >= 7 else ""
+        least = panel.frequency.windows[0] + 2 + _VALIDATION_HORIZONS
+        if panel.n_steps < least:
             raise UserError(
-                f"Dataset '{self.dataset}' has {there} days of history, but a forecast of {self.horizon_days} days "
-                f"that can be checked needs {wanted}: add earlier data{' ' if fix else ''}{fix}."
+                f"Dataset '{self.dataset}' has a history of {panel.frequency.count(panel.n_steps)}, but a forecast "
+                f"that can be checked needs {least}: add earlier data."
             )
         self._panel = panel
         return self
 
+    @property
+    def steps(self) -> Frequency:
+        return self.panel.frequency
+
+    # What the module must know; linked to its arguments by the command line.
+    @property
+    def frequency(self) -> str:
+        return self.steps.name
+
+    @property
+    def horizon(self) -> int:
+        return self.asked_horizon or self.steps.horizon
+
     # -- the split -----------------------------------------------------------------------------------------------
 
     @property
-    def context_steps(self) -> int:
-        return self.panel.steps(self.context_days)
-
-    @property
-    def horizon_steps(self) -> int:
-        return self.panel.steps(self.horizon_days)
+    def block_steps(self) -> int:
+        """Length of the test block: a horizon, or what a short history leaves after "lately" and two such blocks."""
+        room = self.panel.n_steps - 2 * self.steps.windows[0]
+        return max(1, min(self.horizon, room // (2 + _VALIDATION_HORIZONS)))
 
     def block(self, split: Literal["validation", "test"]) -> tuple[int, int]:
         """First step of a block and the step after its last."""
-        stop = self.panel.n_steps - (self.horizon_steps if split == "validation" else 0)
-        return stop - self.horizon_steps, stop
+        end, length = self.panel.n_steps, self.block_steps
+        return (end - length, end) if split == "test" else (end - (1 + _VALIDATION_HORIZONS) * length, end - length)
 
     def origins(self, split: Literal["validation", "test"]) -> np.ndarray:
-        """Origins in a block, a week apart: the first sees the whole horizon, the last at least a week of it."""
+        """Origins in a block, a quarter of a horizon apart, the last with at least that much ahead of it."""
         start, stop = self.block(split)
-        week = self.panel.steps(BLOCK_STRIDE_DAYS)
-        return np.arange(start, max(start + 1, stop - week + 1), week)
+        stride = max(1, self.block_steps // _ORIGINS_IN_A_HORIZON)
+        return np.arange(start, stop - stride + 1, stride)
 
-    def windows(self, origins: np.ndarray, until: int, min_future: int = 1) -> Windows:
+    def windows(self, origins: np.ndarray, until: int, least_future: int = 1) -> Windows:
         """Windows at `origins` that see nothing from step `until` on, not even as a target."""
-        panel = self.panel.until(until)
-        min_known = panel.steps(MIN_KNOWN_DAYS)
-        return Windows(panel, self.context_steps, self.horizon_steps, origins, min_known, min_future)
+        return windows_at(self.panel.until(until), self.horizon, origins, self.steps.windows[0], least_future)
 
     def training_windows(self) -> Windows:
+        """Windows to learn from. Where the history is too short for any, their targets are unknown and teach nothing.
+
+        Raises:
+            UserError: no series has a known value there.
+        """
         stop = self.block("validation")[0] if self.fit_on == "train" else self.panel.n_steps
-        week = min(self.panel.steps(BLOCK_STRIDE_DAYS), self.horizon_steps)
-        origins = np.arange(self.panel.steps(MIN_CONTEXT_DAYS), max(stop - week, 0) + 1)
-        windows = self.windows(origins, stop, min_future=week)
-        if len(windows) == 0:
+        short = self.steps.windows[0]
+        ahead = min(short, self.horizon)
+        found = self.windows(np.arange(2 * short, max(stop - ahead, 2 * short - 1) + 1), stop, least_future=ahead)
+        if len(found) == 0:
+            found, _ = windows_to_come(self.panel.until(stop), self.horizon)
+        if len(found) == 0:
             raise UserError(
-                f"No series of dataset '{self.dataset}' has {MIN_KNOWN_DAYS} known days and a week after them before "
-                f"the validation block, so there is nothing to learn from: add earlier data."
+                f"No series of dataset '{self.dataset}' has a known value before the validation block, so there is "
+                "nothing to learn from: add earlier data."
             )
-        return windows
+        return found
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return loader(self.training_windows(), self.batch_size, self.windows_per_epoch)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self._held_out("validation")
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """The validation block, and HISTORY_WINDOWS windows evenly from before it, for the width of the intervals."""
+        block = self._held_out("validation")
+        earlier = self.training_windows()
+        chosen = torch.linspace(0, len(earlier) - 1, min(len(earlier), HISTORY_WINDOWS)).long()
+        return [block, loader(earlier.at(chosen), self.batch_size)]
 
     def test_dataloader(self) -> DataLoader[Batch]:
         return self._held_out("test")
@@ -241,22 +284,21 @@ class EngagementData(pl.LightningDataModule):
             first, last = self.panel.dates(start, stop)[[0, -1]]
             raise UserError(
                 f"No series of dataset '{self.dataset}' is known from {first:%Y-%m-%d} to {last:%Y-%m-%d} and before, "
-                f"the days of {split}, so a forecast cannot be checked: import what is missing there, or set the "
+                f"the time of {split}, so a forecast cannot be checked: import what is missing there, or set the "
                 "clock with --as-of to the last known day."
             )
         return loader(windows, self.batch_size)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """One window for each series that can be forecast, at the panel's end."""
-        end = self.panel.n_steps
-        return loader(self.windows(np.array([end]), end, min_future=0), self.batch_size)
+        """One window for each series with a known value, at the panel's end."""
+        return loader(windows_to_come(self.panel, self.horizon)[0], self.batch_size)
 
     def save(self, run: Path) -> None:
         """Write window.json: what the scorer must know to cut the same windows."""
         settings = {
-            "step_days": self.panel.step_days,
-            "horizon_days": self.horizon_days,
-            "context_days": self.context_days,
+            "frequency": self.frequency,
+            "frequency_was_asked_for": self.asked_frequency is not None,
+            "horizon": self.horizon,
             "n_titles": self.n_titles,
         }
         write_json(run / "window.json", settings)

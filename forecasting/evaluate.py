@@ -1,7 +1,7 @@
-"""The two LSTMs and their baselines on the same windows: what a fit reports, and the figures that a backtest shares.
+"""What a fit reports: the LSTM and its baselines on the fit's own test block, and on validation.
 
-A fit is measured on its own test block (engagement: the last horizon; retention: the last 30 days). One block is one
-draw; forecasting/backtest.py takes more of them.
+Engagement is tested on the last horizon, retention on the last 30 days. One block is one draw; forecasting/backtest.py
+takes more of them.
 """
 
 from pathlib import Path
@@ -13,23 +13,17 @@ import torch
 
 from data.errors import UserError
 from forecasting import metrics
+from forecasting.accuracy import OURS, Table, actuals, as_quantiles, tables_of, verdict
 from forecasting.baselines import base_rate, logistic_regression, mean_of_last, seasonal_naive
-from forecasting.engagement import LEVELS, EngagementLSTM
-from forecasting.engagement_data import RECENT_DAYS, EngagementData
+from forecasting.classical import NAIVE, mean_name, recent_steps
+from forecasting.engagement import EngagementLSTM
+from forecasting.engagement_data import EngagementData
+from forecasting.forecast import forecast_panel
 from forecasting.retention import RetentionLSTM
 from forecasting.retention_data import Cases, RetentionData
-from forecasting.series import GENRE, TITLE, Panel
+from forecasting.series import Panel
 
-OURS, NAIVE, MEAN_28, LOGISTIC, BASE_RATE = (
-    "LSTM",
-    "seasonal naive",
-    "mean of the last 28 days",
-    "logistic regression",
-    "base rate",
-)
-_MEDIAN = LEVELS.index(0.5)
-
-Table = dict[str, dict[str, float | None]]
+LOGISTIC, BASE_RATE = "logistic regression", "base rate"
 
 
 def measure(module: pl.LightningModule, data: pl.LightningDataModule, run: Path) -> dict[str, Any]:
@@ -44,107 +38,24 @@ def measure(module: pl.LightningModule, data: pl.LightningDataModule, run: Path)
 # -- engagement ----------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
-def forecasts(module: EngagementLSTM, data: EngagementData, origins: np.ndarray, until: int) -> np.ndarray:
+def forecasts(module: EngagementLSTM, panel: Panel, origins: np.ndarray, horizon: int) -> np.ndarray:
     """Quantiles of every series at every origin: (n_series, n_origins, horizon, levels); NaN where not forecast."""
-    found = np.full((len(data.panel.series_ids), len(origins), data.horizon_steps, len(LEVELS)), np.nan)
-    windows = data.windows(origins, until, min_future=0)
-    column = {int(origin): i for i, origin in enumerate(origins)}
-    for start in range(0, len(windows), 1024):
-        batch = windows.__getitems__(list(range(start, min(start + 1024, len(windows)))))
-        at = batch["series"].numpy(), np.array([column[o] for o in batch["origin"].tolist()])
-        quantiles, _ = module({k: v.to(module.device) for k, v in batch.items()})
-        found[at] = quantiles.float().cpu().numpy()
-    return found
-
-
-def actuals(panel: Panel, origins: np.ndarray, horizon: int, until: int) -> np.ndarray:
-    """What came: (n_series, n_origins, horizon); NaN where unknown or not before step `until`."""
-    padded = np.concatenate([panel.values[:, :until], np.full((len(panel.series_ids), horizon), np.nan)], axis=1)
-    return padded[:, np.minimum(origins[:, None] + np.arange(horizon), until)]
+    return np.stack([forecast_panel(module, panel.until(int(o)).known(), horizon).quantiles for o in origins], axis=1)
 
 
 def simple(panel: Panel, origins: np.ndarray, horizon: int) -> dict[str, np.ndarray]:
-    """The baselines' points at every origin: (n_series, n_origins, horizon) each."""
-    recent = panel.steps(RECENT_DAYS)
-    histories = [panel.until(origin).values for origin in origins]
-    return {
+    """The quick baselines at every origin, their points as every quantile: (n_series, n_origins, horizon, levels)."""
+    histories = [panel.until(int(origin)).values for origin in origins]
+    recent = recent_steps(panel)
+    points = {
         NAIVE: np.stack([seasonal_naive(h, horizon, panel.season) for h in histories], axis=1),
-        MEAN_28: np.stack([mean_of_last(h, horizon, recent) for h in histories], axis=1),
+        mean_name(panel): np.stack([mean_of_last(h, horizon, recent) for h in histories], axis=1),
     }
-
-
-def level_of(series_id: str) -> str:
-    if series_id.startswith(GENRE):
-        return "genres"
-    return "titles" if series_id.startswith(TITLE) else "service"
-
-
-def tables_of(
-    panel: Panel, ours: np.ndarray, baselines: dict[str, np.ndarray], actual: np.ndarray, start: int
-) -> dict[str, Table]:
-    """One table over all series that ours forecasts, and one for each level of the hierarchy that there is.
-
-    Args:
-        panel: the series.
-        ours: quantiles (n_series, n_origins, horizon, levels).
-        baselines: points (n_series, n_origins, horizon).
-        actual: (n_series, n_origins, horizon).
-        start: first step that is forecast; MASE is scaled by what lies before it.
-    """
-    judged = np.isfinite(ours[..., 0]) & np.isfinite(actual)  # every method on the same steps
-    levels = np.array([level_of(name) for name in panel.series_ids])
-    slices = {"": judged.any((1, 2))} | {name: judged.any((1, 2)) & (levels == name) for name in dict.fromkeys(levels)}
-    found: dict[str, Table] = {}
-    for name, rows in slices.items():
-        if not rows.any() or (name and (levels == name).all()):
-            continue
-        flat = (int(rows.sum()), -1)
-        a = np.where(judged, actual, np.nan)[rows].reshape(flat)
-        history = panel.values[rows][:, :start]
-        naive = metrics.mae(a, baselines[NAIVE][rows].reshape(flat))
-        q = ours[rows].reshape(*flat, len(LEVELS))
-        table: Table = {OURS: _point_metrics(a, q[..., _MEDIAN], naive, history, panel.season)}
-        table[OURS] |= {
-            "wql": metrics.weighted_quantile_loss(a, np.nan_to_num(q), LEVELS),
-            "coverage_50": metrics.coverage(a, q[..., 1], q[..., 3]),
-            "coverage_90": metrics.coverage(a, q[..., 0], q[..., 4]),
-        }
-        for method, points in baselines.items():
-            p = points[rows].reshape(flat)
-            table[method] = _point_metrics(a, p, naive, history, panel.season)
-            table[method]["wql"] = metrics.weighted_quantile_loss(a, np.repeat(p[..., None], len(LEVELS), -1), LEVELS)
-        found[name] = {method: {**row, "series": int(rows.sum())} for method, row in table.items()}
-    return found
-
-
-def _point_metrics(
-    actual: np.ndarray, point: np.ndarray, naive: np.ndarray, history: np.ndarray, season: int
-) -> dict[str, float | None]:
-    scaled = metrics.mase(actual, point, history, season)
-    return {
-        "relmae": metrics.relative_mae(metrics.mae(actual, point), naive),
-        "mase": float(np.nanmean(scaled)) if np.isfinite(scaled).any() else None,
-        "smape": float(np.nanmean(metrics.smape(actual, point))),
-    }
-
-
-def verdict(table: Table, metric: str, lower_is_better: bool) -> str:
-    """A plain sentence on where ours stands beside the best baseline."""
-    known = {m: v for m, row in table.items() if (v := row.get(metric)) is not None and np.isfinite(v)}
-    ours, others = known.get(OURS), {m: v for m, v in known.items() if m != OURS}
-    if ours is None or not others:
-        return f"There is no {metric} to compare."
-    best = (min if lower_is_better else max)(others, key=lambda m: others[m])
-    is_better = ours < others[best] if lower_is_better else ours > others[best]
-    return (
-        f"By {metric} the {OURS} ({ours:.3f}) {'beats' if is_better else 'does not beat'} the best baseline, {best} "
-        f"({others[best]:.3f})."
-    )
+    return {method: as_quantiles(values) for method, values in points.items()}
 
 
 NOTE_POINTS = (
-    "The baselines give points only, so their wql takes the point for every quantile (sum of absolute errors / sum of "
+    "The baselines give points here, so their wql takes the point for every quantile (sum of absolute errors / sum of "
     "values); coverage is the share of values that fell inside the LSTM's 50 % and 90 % intervals."
 )
 
@@ -152,35 +63,62 @@ NOTE_POINTS = (
 def _measure_engagement(module: EngagementLSTM, data: EngagementData) -> dict[str, Any]:
     tables: dict[str, Table] = {}
     splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+    panel, horizon = data.panel, data.horizon
     for split in splits:
         start, until = data.block(split)
         origins = data.origins(split)
-        actual = actuals(data.panel, origins, data.horizon_steps, until)
-        ours = forecasts(module, data, origins, until)
-        found = tables_of(data.panel, ours, simple(data.panel, origins, data.horizon_steps), actual, start)
+        answers = {OURS: forecasts(module, panel, origins, horizon)} | simple(panel, origins, horizon)
+        found = tables_of(panel, answers, NAIVE, actuals(panel, origins, horizon, until), start)
         if not found:
             raise UserError(
-                f"Dataset '{data.dataset}' has no known value in the last {data.horizon_days} days, so a forecast "
-                "cannot be checked: set a shorter --data.horizon_days or import later data."
+                f"Dataset '{data.dataset}' has no known value in its last {data.steps.count(until - start)}, so a "
+                "forecast cannot be checked: import later data, or set the clock with --as-of to the last known day."
             )
         tables |= {f"{split}: {name}" if name else split: table for name, table in found.items()}
-    first, last = data.panel.dates(*data.block("test"))[[0, -1]]
+    first, last = panel.dates(*data.block("test"))[[0, -1]]
+    count = data.steps.count
     return {
         "metrics": tables,
         "headline": {"metric": "relmae", "higher_is_better": False, "split": "test", "ours": OURS},
         "split": {
-            "protocol": f"in time: test {first:%Y-%m-%d} to {last:%Y-%m-%d} ({data.horizon_days} days), validation "
-            f"the {data.horizon_days} days before; origins a week apart",
-            "rows": {"series": len(data.panel.series_ids), "steps": data.panel.n_steps},
+            "protocol": f"in time: test {first:%Y-%m-%d} to {last:%Y-%m-%d} ({count(data.block_steps)}), validation "
+            f"the {count(2 * data.block_steps)} before; origins a quarter of that apart",
+            "rows": {"series": len(panel.series_ids), "steps": panel.n_steps},
             "origins": {s: len(data.origins(s)) for s in splits},
+            "frequency": data.frequency,
         },
         "notes": [
-            f"relmae is MAE / MAE of the seasonal naive on the same days, geometric mean over series. "
+            f"relmae is MAE / MAE of the seasonal naive on the same steps, geometric mean over series. "
             f"{verdict(tables['test'], 'relmae', True)}",
             NOTE_POINTS,
-            "One block of one horizon is one draw: 'python -m forecasting evaluate' averages over more origins.",
+            *what_it_is(module, data),
+            "One block of one horizon is one draw: 'python -m forecasting evaluate' averages over more origins and "
+            "sets AutoETS, AutoTheta and AutoARIMA beside it.",
         ],
     }
+
+
+def what_it_is(module: EngagementLSTM, data: EngagementData) -> list[str]:
+    """Plain sentences on what was learned from where."""
+    share = float(module.blend)
+    notes = []
+    if int(module.hparams["prior_steps"]) > 0:
+        notes.append(
+            f"Forecasts are {share:.0%} the network trained on this dataset and {1 - share:.0%} the one trained on "
+            "made-up series alone, as did best on validation."
+        )
+    short = [
+        name
+        for name, n in zip(data.panel.series_ids, np.isfinite(data.panel.values).sum(1), strict=True)
+        if 0 < n < 2 * data.steps.windows[0]
+    ]
+    if short:
+        notes.append(
+            f"{len(short)} of {len(data.panel.series_ids)} series have fewer than "
+            f"{data.steps.count(2 * data.steps.windows[0])} known: theirs is hardly more than a mean with wide "
+            f"intervals ({', '.join(short[:3])}{' ...' if len(short) > 3 else ''})."
+        )
+    return notes
 
 
 # -- retention -----------------------------------------------------------------------------------------------------

@@ -94,6 +94,25 @@ def coverage(actual: ArrayLike, low: ArrayLike, high: ArrayLike) -> float:
     return float(inside[known].mean()) if known.any() else float("nan")
 
 
+def standard_error(values: ArrayLike, overlap: int) -> float:
+    """Standard error of the mean of figures in order of time, those up to `overlap` apart sharing data. Range >= 0.
+
+    sqrt(long-run variance / n), the long-run variance by Newey & West (1987) with Bartlett weights up to `overlap`.
+    NaN for fewer than two figures.
+
+    >>> standard_error([1.0, 0.0, 1.0, 0.0], overlap=0)
+    0.25
+    """
+    values = np.asarray(values, float)
+    n = len(values)
+    if n < 2:
+        return float("nan")
+    off = values - values.mean()
+    lags = range(1, min(overlap, n - 1) + 1)
+    variance = (off @ off) / n + 2 * sum((1 - lag / (len(lags) + 1)) * (off[lag:] @ off[:-lag]) / n for lag in lags)
+    return float(np.sqrt(max(variance, 0.0) / n))
+
+
 def auroc(label: ArrayLike, p: ArrayLike) -> float:
     """Probability that a random case of class 1 gets a higher `p` than one of class 0; ties count half.
 

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from tqdm import tqdm
 
 from data import home, runs, schema
@@ -24,7 +23,8 @@ from data.errors import UserError
 from data.schema import DATE, SERIES_ID, USER_ID
 from data.served import load_served
 from forecasting.engagement import QUANTILES, EngagementLSTM
-from forecasting.engagement_data import MIN_KNOWN_DAYS, EngagementData
+from forecasting.forecast import forecast_panel
+from forecasting.frequency import FREQUENCIES
 from forecasting.retention import RetentionLSTM
 from forecasting.retention_data import Activity, cases_at, load_activity
 from forecasting.retention_reasons import Reference, top_reasons
@@ -32,7 +32,7 @@ from forecasting.series import load_panel
 
 # The probability to come back is cut in three; the words for them are the dashboard's.
 _WINDOW = {
-    "engagement": {"step_days", "horizon_days", "context_days", "n_titles"},
+    "engagement": {"frequency", "frequency_was_asked_for", "horizon", "n_titles"},
     "retention": {"horizon_days", "n_weeks", "reference"},
 }
 BANDS = ((1 / 3, "high"), (2 / 3, "medium"), (np.inf, "low"))
@@ -64,17 +64,17 @@ def _out(out: Path | None, dataset: str, name: str) -> Path:
 
 
 def forecast(
-    dataset: Dataset, run: Path, horizon_days: int | None = None, batch_size: int = 256, device: str = "auto"
+    dataset: Dataset, run: Path, horizon: int | None = None, batch_size: int = 512, device: str = "auto"
 ) -> Iterator[tuple[pa.Table, int]]:
-    """Forecasts batch by batch: a table of `schema.SCORES["engagement_forecast"]`, and of how many series.
+    """Forecasts part by part: a table of `schema.SCORES["engagement_forecast"]`, and of how many series.
 
-    The first step forecast begins on the day after the clock's day. Series with too little in the model's context to
-    say anything are left out.
+    The first step forecast is the one after the step of the dataset's clock. Series without a known value are left
+    out; one that ended long ago is forecast from its last values (see engagement_data.windows_to_come).
 
     Args:
         dataset: whose series are forecast.
         run: an engagement run.
-        horizon_days: how far; default and at most what the model was trained for.
+        horizon: steps ahead; default and at most what the model was trained for.
         batch_size: series at once.
         device: see data.served.load_served.
 
@@ -82,46 +82,45 @@ def forecast(
         UserError: the horizon is longer than the model's, or the series have other steps than it was trained on.
     """
     window = window_of(run)
-    horizon_days = window["horizon_days"] if horizon_days is None else horizon_days
-    if not 1 <= horizon_days <= window["horizon_days"]:
+    steps = FREQUENCIES[window["frequency"]]
+    horizon = window["horizon"] if horizon is None else horizon
+    if not 1 <= horizon <= window["horizon"]:
         raise UserError(
-            f"--horizon {horizon_days}: run {run.name} forecasts 1 to {window['horizon_days']} days"
-            + (f"; for more, train with --data.horizon_days {horizon_days}." if horizon_days > 0 else ".")
+            f"--horizon {horizon}: run {run.name} forecasts 1 to {steps.count(window['horizon'])}"
+            + (f"; for more, train with --data.horizon {horizon}." if horizon > 0 else ".")
         )
     module = load_served(EngagementLSTM, run, device)
-    panel = load_panel(dataset, n_titles=window["n_titles"])
-    if panel.step_days != window["step_days"]:
+    asked = steps.name if window["frequency_was_asked_for"] else None
+    panel = load_panel(dataset, n_titles=window["n_titles"], frequency=asked)
+    if panel.frequency != steps:
         raise UserError(
-            f"Dataset '{dataset.name}' has series in steps of {panel.step_days} days, but run {run.name} was trained "
-            f"on steps of {window['step_days']}: train again."
+            f"Dataset '{dataset.name}' has {panel.frequency.name} series, but run {run.name} was trained on "
+            f"{steps.name} ones: train again, or with --data.frequency {steps.name} to keep to those."
         )
-    data = EngagementData(
-        dataset.name, window["horizon_days"], window["context_days"], window["n_titles"], batch_size
-    ).use(panel, to_predict=True)
-    steps = panel.steps(horizon_days)
-    dates = panel.dates(panel.n_steps, panel.n_steps + steps)
+    found = forecast_panel(module, panel, window["horizon"], batch_size)
+    dates = panel.dates(panel.n_steps, panel.n_steps + horizon)
     ids = np.array(panel.series_ids, object)
-    for batch in data.predict_dataloader():
-        with torch.no_grad():
-            quantiles, mean = module({name: value.to(module.device) for name, value in batch.items()})
-        values = torch.cat([quantiles, mean[..., None]], dim=-1)[:, :steps].double().cpu().numpy()
-        n = len(values)
+    known = np.flatnonzero(np.isfinite(found.mean[:, 0]))
+    for start in range(0, len(known), batch_size):
+        rows = known[start : start + batch_size]
+        values = np.concatenate([found.quantiles[rows], found.mean[rows][..., None]], axis=-1)[:, :horizon]
+        n = len(rows)
         columns = {
-            SERIES_ID: pa.array(np.repeat(ids[batch["series"].numpy()], steps), pa.string()),
+            SERIES_ID: pa.array(np.repeat(ids[rows], horizon), pa.string()),
             DATE: pa.array(np.tile(dates.asi8, n), pa.timestamp("us", tz="UTC")),
             **{name: pa.array(values[..., i].ravel()) for i, name in enumerate((*QUANTILES, "mean"))},
-            "run_id": pa.array([run.name] * (n * steps), pa.string()),
+            "run_id": pa.array([run.name] * (n * horizon), pa.string()),
         }
         yield pa.table(columns, schema=schema.SCORES["engagement_forecast"]), n
 
 
-def score_engagement(dataset: str, out: Path | None = None, horizon_days: int | None = None) -> Path:
+def score_engagement(dataset: str, out: Path | None = None, horizon: int | None = None) -> Path:
     """Write the forecast of every series as a Parquet table, atomically; return where.
 
     Args:
         dataset: name of the dataset; its current engagement run is used.
         out: the file to write (default: engagement_forecast.parquet in the dataset's scores folder).
-        horizon_days: how many days ahead; default and at most what the model was trained for.
+        horizon: steps ahead; default and at most what the model was trained for.
 
     Raises:
         UserError: there is no dataset, no trained model, nothing to forecast, or the horizon is too long.
@@ -134,14 +133,14 @@ def score_engagement(dataset: str, out: Path | None = None, horizon_days: int | 
         pq.ParquetWriter(temporary, schema.SCORES["engagement_forecast"], compression="zstd") as writer,
         tqdm(desc="engagement", unit=" series") as progress,
     ):
-        for table, series in forecast(found, run, horizon_days):
+        for table, series in forecast(found, run, horizon):
             writer.write_table(table)
             written += series
             progress.update(series)
         if written == 0:
             raise UserError(
-                f"No series of dataset '{found.name}' has {MIN_KNOWN_DAYS} known days in the model's context, so "
-                "there is nothing to forecast from: import later data."
+                f"No series of dataset '{found.name}' has a known value, so there is nothing to forecast from: "
+                "import later data."
             )
     return target
 

@@ -1,21 +1,21 @@
-"""From events to series: what is counted, in which steps, and what a missing day means.
+"""From events to series: what is counted, in which steps, and what a missing step means.
 
-    total            viewing events in each step
-    active_members   distinct members with a viewing event
-    genre:<G>        viewing events of titles of the genre G; a title with n genres gives one n-th of an event to each,
-                     so that the genres (and `genre:(none)` for titles without one) add up to `total`
-    title:<item_id>  viewing events of one of the most watched titles
-    any other id     a series of the `metrics` table, as it is
+    total              viewing events in each step
+    active_members     distinct members with a viewing event
+    genre:<G>          viewing events of titles of the genre G; a title with n genres gives one n-th of an event to
+                       each, so that the genres (and `genre:(none)` for titles without one) add up to `total`
+    title:<item_id>    viewing events of one of the most watched titles
+    segment:<name>     viewing events of a part of the members: those in their first 28 days and the others, and one
+                       for each value of a column of the members' table that has two to six (`segment:gender=F`)
+    any other id       a series of the `metrics` table, as it is (see forecasting/given.py)
 
 Viewing events are ratings, watches and thumbs. A log without any of those counts everything but impressions.
 
-Days are UTC. A day without an event inside an event log is a zero; a day without a value in a ready-made series is a
-gap (NaN), because nobody knows what it held. A title's series begins with its first event. The last day counts only if
-the dataset's clock stands at 20:00 or later, otherwise it is a gap: a day that is not over would look like a fall in
-demand. Forecasts begin on the day after the clock's day in either case.
-
-Steps are days, or weeks when the data are weekly: ready-made series whose usual distance is a week or more, in a
-dataset without events. Hourly values are added up to days, other values for the same step are averaged.
+Steps are hours, days or weeks, chosen from the data (forecasting/frequency.py) and in UTC. A step without an event
+inside an event log is a zero; a step without a value in a ready-made series is a gap (NaN), because nobody knows what
+it held. A title's series begins with its first event. The last day counts only if the dataset's clock stands at 20:00
+or later (the last hour: at ten to), otherwise it is a gap: a day that is not over would look like a fall in demand.
+Weeks end with the last day that counts. Forecasts begin with the step after the last.
 """
 
 from dataclasses import dataclass, replace
@@ -26,27 +26,30 @@ import pandas as pd
 
 from data.dataset import Dataset
 from data.errors import UserError
-from data.schema import DATE, SERIES_ID, VALUE
+from data.schema import USER_ID
+from forecasting.frequency import DAY_US, FREQUENCIES, HOUR_US, Frequency, of_events
 
-TOTAL, ACTIVE, GENRE, TITLE = "total", "active_members", "genre:", "title:"
+TOTAL, ACTIVE, GENRE, TITLE, SEGMENT = "total", "active_members", "genre:", "title:", "segment:"
 NO_GENRE = "genre:(none)"
+NEW_MEMBERS, OTHER_MEMBERS = "segment:new members", "segment:other members"
+NEW_DAYS = 28
+MAX_SEGMENTS = 6  # values of a column of the members' table
 VIEWING_KINDS = ("rating", "watch", "thumb_up", "thumb_down")
-DAY_IS_OVER = pd.Timedelta(hours=20)
-_DAY_US = 86_400_000_000
-_MAX_STEPS = 366 * 30
+LATE = 20 / 24  # share of a step that must be over for it to count
+MAX_YEARS = 30
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Series side by side, in steps of `step_days`; row s holds `series_ids[s]`.
+    """Series side by side; row s holds `series_ids[s]`.
 
-    `values[s, t]` is the value of the step that begins `first_day + t * step_days` days after 1970-01-01; NaN where
-    unknown. Shape: (n_series, n_steps), float64.
+    `values[s, t]` is the value of the t-th step, the first of which begins `first_unit` units of the frequency (hours,
+    days or months) after 1970-01-01; NaN where unknown. Shape: (n_series, n_steps), float64.
     """
 
     series_ids: tuple[str, ...]
-    first_day: int
-    step_days: int
+    first_unit: int
+    frequency: Frequency
     values: np.ndarray
 
     @property
@@ -55,193 +58,236 @@ class Panel:
 
     @property
     def season(self) -> int:
-        """Steps in a week: 7 for days, 1 for weeks."""
-        return 7 if self.step_days == 1 else 1
+        """Steps in the season of the simple methods; 1 where the history is too short for one."""
+        return self.frequency.season(self.n_steps)
+
+    @property
+    def step_us(self) -> int:
+        return self.frequency.step_us
 
     def dates(self, start: int, stop: int) -> pd.DatetimeIndex:
-        """First days (UTC) of the steps from `start` up to `stop`, which may lie after the panel's end."""
-        days = self.first_day + np.arange(start, stop, dtype=np.int64) * self.step_days
-        return pd.DatetimeIndex((days * _DAY_US).astype("datetime64[us]"), tz="UTC")
+        """Begins (UTC) of the steps from `start` up to `stop`, which may lie after the panel's end."""
+        return self.frequency.dates(self.first_unit, start, stop)
 
     def until(self, stop: int) -> "Panel":
         """The panel as it was known before step `stop`: later steps are cut off."""
         return replace(self, values=self.values[:, :stop])
 
-    def steps(self, days: int) -> int:
-        """How many steps it takes to cover `days`."""
-        return -(-days // self.step_days)
+    def known(self) -> "Panel":
+        """The panel with series that hold nothing but zeros as unknown: nobody knows yet that they will begin."""
+        silent = ~(self.values > 0).any(axis=1, keepdims=True)
+        return replace(self, values=np.where(silent, np.nan, self.values))
 
 
-def load_panel(dataset: Dataset, n_titles: int = 20, chosen_before_days: int = 0) -> Panel:
-    """All series of `dataset`, up to the day of its clock.
+def load_panel(
+    dataset: Dataset, n_titles: int = 20, chosen_before_steps: int = 0, frequency: str | None = None
+) -> Panel:
+    """All series of `dataset`, up to its clock.
 
     Args:
+        dataset: with interactions, ready-made series, or both.
         n_titles: how many of the most watched titles get a series of their own.
-        chosen_before_days: these titles are chosen by what was watched until so many days before the clock, so that
+        chosen_before_steps: these titles are chosen by what was watched until so many steps before the clock, so that
             a backtest does not choose by what it is about to predict.
+        frequency: a name in FREQUENCIES; None chooses by the data.
 
     Raises:
         UserError: the rows have no real times, there is nothing to count, or a series has negative values.
     """
+    from forecasting.given import given_frequency, given_panel
+
     dataset.require_calendar("forecasting")
+    if frequency is not None and frequency not in FREQUENCIES:
+        raise UserError(f"--data.frequency {frequency} is unknown: choose one of {', '.join(FREQUENCIES)}.")
     if dataset.as_of is None or not (dataset.has("interactions") or dataset.has("metrics")):
         raise UserError(
             f"Dataset '{dataset.name}' has neither interactions nor ready-made series, so there is nothing to "
             "forecast: import them with 'python -m data import --interactions FILE' or '--metrics FILE'."
         )
-    counted = _counted(dataset, n_titles, chosen_before_days) if dataset.has("interactions") else None
-    given = _given(dataset, counted) if dataset.has("metrics") else None
-    if counted is None or given is None:
-        panel = counted or given
-        assert panel is not None
-        return panel
-    return _side_by_side(given, counted)
+    if not dataset.has("interactions"):
+        steps = FREQUENCIES[frequency] if frequency else given_frequency(dataset)
+        return given_panel(dataset, steps)
+    log = _Log(dataset, frequency)
+    counted = log.panel(n_titles, chosen_before_steps)
+    if not dataset.has("metrics"):
+        return counted
+    return _side_by_side(given_panel(dataset, counted.frequency), counted)
 
 
-def _clock_day(dataset: Dataset) -> int:
+def _micros(dataset: Dataset) -> int:
     assert dataset.as_of is not None
-    return int(dataset.as_of.value // 1000 // _DAY_US)
+    return dataset.as_of.value // 1000
 
 
-def _last_day_is_open(dataset: Dataset) -> bool:
-    assert dataset.as_of is not None
-    return dataset.as_of - dataset.as_of.normalize() < DAY_IS_OVER
+class _Log:
+    """The viewing events of a dataset, counted by DuckDB from the Parquet file: memory grows with steps, not events."""
 
+    def __init__(self, dataset: Dataset, frequency: str | None) -> None:
+        self.dataset, self.as_of_us = dataset, _micros(dataset)
+        self.connection = duckdb.connect()
+        self.connection.execute("SET TimeZone = 'UTC'")
+        path = str(dataset.path("interactions"))
+        viewing = f"kind IN {VIEWING_KINDS}"
+        any_viewing = self._rows(f"SELECT count(*) AS n FROM read_parquet(?) WHERE {viewing}", path)[0][0]
+        kept = viewing if any_viewing else "kind <> 'impression'"
+        self.connection.execute(
+            "CREATE TEMP VIEW events AS SELECT user_id, item_id, epoch_us(timestamp) AS us FROM "
+            f"read_parquet('{path.replace(chr(39), chr(39) * 2)}') "
+            f"WHERE {kept} AND epoch_us(timestamp) <= {self.as_of_us}"
+        )
+        first, number, days = (
+            c[0] for c in self._rows(f"SELECT min(us), count(*), count(DISTINCT us // {DAY_US}) FROM events")
+        )
+        if number == 0:
+            raise UserError(
+                f"Dataset '{dataset.name}' has no viewing event up to its clock ({dataset.as_of:%Y-%m-%d}), so there "
+                "is nothing to forecast: import interactions of a kind other than impression."
+            )
+        span_days = (self.as_of_us - int(first)) / DAY_US
+        if span_days >= MAX_YEARS * 365.25:
+            raise UserError(
+                f"Dataset '{dataset.name}' spans {span_days / 365.25:.0f} years, more than the {MAX_YEARS} that a "
+                "forecast reads: look for a wrong date among its interactions and import them again."
+            )
+        empty = 1 - int(days) / max(1.0, np.ceil(span_days))
+        self.frequency = (
+            FREQUENCIES[frequency] if frequency else of_events(span_days, int(number) / max(span_days, 1), empty)
+        )
+        if self.frequency.unit == "M":
+            raise UserError(f"--data.frequency {frequency}: events are counted by hourly, daily or weekly steps.")
+        self._lay_out(int(first))
 
-def _counted(dataset: Dataset, n_titles: int, chosen_before_days: int) -> Panel:
-    """The series counted from events; DuckDB reads the Parquet file, so memory grows with days, not with events."""
-    assert dataset.as_of is not None
-    last = _clock_day(dataset)
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'")
-    path = str(dataset.path("interactions"))
-    as_of_us = dataset.as_of.value // 1000
+    def _lay_out(self, first_us: int) -> None:
+        """Where the steps begin and how many there are, and whether the last one is over."""
+        step_us = self.frequency.step_us
+        unit_us = HOUR_US if self.frequency.unit == "h" else DAY_US
+        last, rest = divmod(self.as_of_us, unit_us)
+        self.last_is_open = rest < LATE * unit_us
+        if self.frequency.size > 1 and self.last_is_open:  # a week ends with the last day that is over
+            last, self.last_is_open = last - 1, False
+        end_us = (last + 1) * unit_us
+        # A first week that is not whole is left out: it would look like a rise in demand.
+        self.n_steps = max(1, (end_us - first_us // unit_us * unit_us) // step_us)
+        self.begin_us = end_us - self.n_steps * step_us
+        self.first_unit = self.begin_us // unit_us
 
-    def rows(sql: str, *values: object) -> list[np.ndarray]:
-        found = connection.execute(sql, list(values)).fetchnumpy()
+    def _rows(self, sql: str, *values: object) -> list[np.ndarray]:
+        found = self.connection.execute(sql, list(values)).fetchnumpy()
         return [np.asarray(column) for column in found.values()]
 
-    is_viewing = f"kind IN {VIEWING_KINDS}"
-    (viewing,) = rows(f"SELECT count(*) FROM read_parquet(?) WHERE {is_viewing}", path)
-    kept = is_viewing if viewing[0] else "kind <> 'impression'"
-    connection.execute(
-        f"CREATE TEMP TABLE counts AS SELECT epoch_us(timestamp) // {_DAY_US} AS day, item_id, count(*) AS n "
-        f"FROM read_parquet(?) WHERE {kept} AND epoch_us(timestamp) <= ? GROUP BY ALL",
-        [path, as_of_us],
-    )
-    first = rows("SELECT min(day) AS first FROM counts")[0][0]
-    if first is np.ma.masked or first is None or pd.isna(first):
-        raise UserError(
-            f"Dataset '{dataset.name}' has no viewing event up to its clock ({dataset.as_of:%Y-%m-%d}), so there is "
-            "nothing to forecast: import interactions of a kind other than impression."
+    def _filled(self, codes: np.ndarray, steps: np.ndarray, n: np.ndarray, n_rows: int) -> np.ndarray:
+        inside = (steps >= 0) & (steps < self.n_steps)  # weeks that are not whole lie outside
+        at = codes[inside].astype(np.int64) * self.n_steps + steps[inside].astype(np.int64)
+        weights = n[inside].astype(float)
+        return np.bincount(at, weights=weights, minlength=n_rows * self.n_steps).reshape(n_rows, self.n_steps)
+
+    def panel(self, n_titles: int, chosen_before_steps: int) -> Panel:
+        step = f"CAST(floor((us - {self.begin_us}) / {self.frequency.step_us}) AS BIGINT)"
+        self.connection.execute(
+            f"CREATE TEMP TABLE counts AS SELECT {step} AS step, item_id, count(*) AS n FROM events GROUP BY ALL"
         )
-    first = int(first)
-    if last - first >= _MAX_STEPS:
-        raise UserError(
-            f"Dataset '{dataset.name}' spans {(last - first) / 365.25:.0f} years, more than the 30 that a daily "
-            "forecast reads: look for a wrong date among its interactions and import them again."
+        ids, parts = [TOTAL, ACTIVE], []
+        for sql in (
+            "SELECT step, sum(n) AS n FROM counts GROUP BY step",
+            f"SELECT {step} AS step, count(DISTINCT user_id) AS n FROM events GROUP BY step",
+        ):
+            at, n = self._rows(sql)
+            parts.append(self._filled(np.zeros(len(at)), at, n, 1))
+        for found in (self._genres(), self._segments(step), self._titles(n_titles, chosen_before_steps)):
+            ids += found[0]
+            parts += found[1]
+        values = np.concatenate(parts)
+        if self.last_is_open:
+            values[:, -1] = np.nan
+        return Panel(tuple(ids), self.first_unit, self.frequency, values)
+
+    def _named(self, names: np.ndarray, steps: np.ndarray, n: np.ndarray) -> tuple[list[str], np.ndarray]:
+        codes, distinct = pd.factorize(names.astype(object))
+        return [str(name) for name in distinct], self._filled(codes, steps, n, len(distinct))
+
+    def _genres(self) -> tuple[list[str], list[np.ndarray]]:
+        if not self.dataset.has("items"):
+            return [], []
+        names, values = self._named(
+            *self._rows(
+                "WITH shares AS (SELECT item_id, unnest(g) AS genre, 1.0 / len(g) AS share FROM ("
+                "  SELECT item_id, CASE WHEN coalesce(len(genres), 0) = 0 THEN ['(none)'] ELSE list_distinct(genres) "
+                "  END AS g FROM read_parquet(?))) "
+                "SELECT coalesce(genre, '(none)') AS genre, step, sum(n * coalesce(share, 1)) AS n "
+                "FROM counts LEFT JOIN shares USING (item_id) GROUP BY 1, 2 ORDER BY 1, 2",
+                str(self.dataset.path("items")),
+            )
         )
-    n_days = last - first + 1
+        if set(names) == {"(none)"}:  # a catalogue without genres has nothing to say beside the total
+            return [], []
+        return [GENRE + name for name in names], [values]
 
-    def filled(codes: np.ndarray, days: np.ndarray, n: np.ndarray, n_rows: int) -> np.ndarray:
-        at = codes.astype(np.int64) * n_days + (days.astype(np.int64) - first)
-        return np.bincount(at, weights=n.astype(float), minlength=n_rows * n_days).reshape(n_rows, n_days)
-
-    ids, parts = [TOTAL, ACTIVE], []
-    day, n = rows("SELECT day, sum(n) AS n FROM counts GROUP BY day")
-    parts.append(filled(np.zeros(len(day)), day, n, 1))
-    day, n = rows(
-        f"SELECT epoch_us(timestamp) // {_DAY_US} AS day, count(DISTINCT user_id) AS n "
-        f"FROM read_parquet(?) WHERE {kept} AND epoch_us(timestamp) <= ? GROUP BY day",
-        path,
-        as_of_us,
-    )
-    parts.append(filled(np.zeros(len(day)), day, n, 1))
-
-    if dataset.has("items"):
-        genre, day, n = rows(
-            "WITH shares AS (SELECT item_id, unnest(g) AS genre, 1.0 / len(g) AS share FROM ("
-            "  SELECT item_id, CASE WHEN coalesce(len(genres), 0) = 0 THEN ['(none)'] ELSE list_distinct(genres) END "
-            "  AS g FROM read_parquet(?))) "
-            "SELECT coalesce(genre, '(none)') AS genre, day, sum(n * coalesce(share, 1)) AS n "
-            "FROM counts LEFT JOIN shares USING (item_id) GROUP BY 1, 2 ORDER BY 1, 2",
-            str(dataset.path("items")),
+    def _segments(self, step: str) -> tuple[list[str], list[np.ndarray]]:
+        """New members and others, and the values of columns of the members' table with few of them."""
+        is_new = f"us - min(us) OVER (PARTITION BY user_id) < {NEW_DAYS * DAY_US}"
+        names, values = self._named(
+            *self._rows(
+                f"WITH seen AS (SELECT {step} AS step, {is_new} AS is_new FROM events) "
+                "SELECT CASE WHEN is_new THEN 'new members' ELSE 'other members' END AS name, step, count(*) AS n "
+                "FROM seen GROUP BY 1, 2 ORDER BY 1, 2"
+            )
         )
-        codes, names = pd.factorize(genre.astype(object))
-        if set(names) != {"(none)"}:  # a catalogue without genres has nothing to say beside the total
-            ids += [GENRE + str(name) for name in names]
-            parts.append(filled(codes, day, n, len(names)))
+        ids, parts = [], []
+        if len(names) == 2:
+            ids, parts = [SEGMENT + name for name in names], [values]
+        for column in self._segment_columns():
+            quoted = '"' + column.replace('"', '""') + '"'
+            names, values = self._named(
+                *self._rows(
+                    f"WITH who AS (SELECT user_id, coalesce(CAST(any_value({quoted}) AS VARCHAR), '(none)') AS name "
+                    "FROM read_parquet(?) GROUP BY user_id) "
+                    f"SELECT coalesce(name, '(none)') AS name, {step} AS step, count(*) AS n "
+                    "FROM events LEFT JOIN who USING (user_id) GROUP BY 1, 2 ORDER BY 1, 2",
+                    str(self.dataset.path("users")),
+                )
+            )
+            ids += [f"{SEGMENT}{column}={name}" for name in names]
+            parts.append(values)
+        return ids, parts
 
-    title, day, n = rows(
-        "WITH best AS (SELECT item_id FROM counts WHERE item_id IS NOT NULL AND day <= ? "
-        "  GROUP BY item_id ORDER BY sum(n) DESC, item_id LIMIT ?) "
-        "SELECT item_id, day, n FROM counts JOIN best USING (item_id) ORDER BY item_id, day",
-        last - chosen_before_days,
-        n_titles,
-    )
-    if len(title):
-        codes, names = pd.factorize(title.astype(object))
-        values = filled(codes, day, n, len(names))
+    def _segment_columns(self) -> list[str]:
+        """Columns of the members' table with two to MAX_SEGMENTS values, the plain ones: no lists, no times."""
+        if not self.dataset.has("users"):
+            return []
+        path = str(self.dataset.path("users"))
+        names, kinds = self._rows("SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet(?))", path)
+        plain = [n for n, k in zip(names, kinds, strict=True) if n != USER_ID and k in ("VARCHAR", "BOOLEAN", "BIGINT")]
+        if not plain:
+            return []
+        counts = ", ".join('count(DISTINCT "' + name.replace('"', '""') + '")' for name in plain)
+        found = self._rows(f"SELECT {counts} FROM read_parquet(?)", path)
+        return [name for name, n in zip(plain, found, strict=True) if 2 <= n[0] <= MAX_SEGMENTS]
+
+    def _titles(self, n_titles: int, chosen_before_steps: int) -> tuple[list[str], list[np.ndarray]]:
+        names, values = self._named(
+            *self._rows(
+                "WITH best AS (SELECT item_id FROM counts WHERE item_id IS NOT NULL AND step < ? "
+                "  GROUP BY item_id ORDER BY sum(n) DESC, item_id LIMIT ?) "
+                "SELECT item_id, step, n FROM counts JOIN best USING (item_id) ORDER BY item_id, step",
+                self.n_steps - chosen_before_steps,
+                n_titles,
+            )
+        )
         started = np.maximum.accumulate(values > 0, axis=1)
-        ids += [TITLE + str(name) for name in names]
-        parts.append(np.where(started, values, np.nan))
-
-    values = np.concatenate(parts)
-    if _last_day_is_open(dataset):
-        values[:, -1] = np.nan
-    return Panel(tuple(ids), first, 1, values)
-
-
-def _given(dataset: Dataset, counted: Panel | None) -> Panel:
-    """The ready-made series, in days beside events and in their own step (days or weeks) alone."""
-    frame = dataset.metrics().sort_values([SERIES_ID, DATE], kind="stable")
-    frame = frame[frame[DATE] <= dataset.as_of]
-    if (frame[VALUE] < 0).any():
-        bad = frame[frame[VALUE] < 0].iloc[0]
-        raise UserError(
-            f"Series '{bad[SERIES_ID]}' of dataset '{dataset.name}' is negative on {bad[DATE]:%Y-%m-%d} "
-            f"({bad[VALUE]:g}), but forecasts are of amounts, which are zero or more: leave the series out."
-        )
-    micros = frame[DATE].astype("int64")
-    distance = micros.groupby(frame[SERIES_ID]).diff()
-    usual = distance[distance > 0].groupby(frame[SERIES_ID]).median()
-    hourly = set(usual.index[usual < _DAY_US])
-    weekly = counted is None and len(usual) > 0 and float(usual.median()) >= 6.5 * _DAY_US
-    step_days = 7 if weekly else 1
-    day = (micros // _DAY_US).to_numpy()
-    last = _clock_day(dataset)
-    # Weeks end with the week of the last value, whichever weekday it is given for.
-    first = int(day.min()) if len(day) else last
-    first = last - (last - first) // step_days * step_days
-    step = (day - first) // step_days
-    if (last - first) // step_days >= _MAX_STEPS:
-        raise UserError(
-            f"The ready-made series of dataset '{dataset.name}' span {(last - first) / 365.25:.0f} years, too many "
-            "for one panel: look for a wrong date in the file and import it again."
-        )
-    n_steps = (last - first) // step_days + 1
-    codes, names = pd.factorize(frame[SERIES_ID].astype(object))
-    at, size = codes * n_steps + np.maximum(step, 0), len(names) * n_steps
-    total = np.bincount(at, weights=frame[VALUE].to_numpy(), minlength=size).reshape(len(names), n_steps)
-    number = np.bincount(at, minlength=size).reshape(len(names), n_steps)
-    adds_up = np.array([name in hourly for name in names], dtype=bool)[:, None]
-    divisor = np.where(adds_up, 1, np.maximum(number, 1))
-    values = np.where(number > 0, total / divisor, np.nan)
-    if _last_day_is_open(dataset):
-        values[adds_up[:, 0], -1] = np.nan
-    return Panel(tuple(map(str, names)), first, step_days, values)
+        return [TITLE + name for name in names], [np.where(started, values, np.nan)] if names else []
 
 
 def _side_by_side(given: Panel, counted: Panel) -> Panel:
-    """Both panels on one axis of days; a ready-made series comes before a counted one of the same name."""
-    first = min(given.first_day, counted.first_day)
-    last = max(panel.first_day + panel.n_steps for panel in (given, counted))
+    """Both panels on one axis; a ready-made series comes before a counted one of the same name."""
+    size = counted.frequency.size
+    offset = (counted.first_unit - given.first_unit) // size  # given_panel ends its weeks where the log does
+    first = min(0, offset)
+    last = max(given.n_steps, offset + counted.n_steps)
     rows, ids = [], []
-    for panel in (given, counted):
+    for panel, start in ((given, 0), (counted, offset)):
         kept = [i for i, name in enumerate(panel.series_ids) if name not in ids]
         values = np.full((len(kept), last - first), np.nan)
-        start = panel.first_day - first
-        values[:, start : start + panel.n_steps] = panel.values[kept]
+        values[:, start - first : start - first + panel.n_steps] = panel.values[kept]
         rows.append(values)
         ids += [panel.series_ids[i] for i in kept]
-    return Panel(tuple(ids), first, 1, np.concatenate(rows))
+    return Panel(tuple(ids), given.first_unit + first * size, counted.frequency, np.concatenate(rows))

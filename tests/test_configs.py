@@ -23,9 +23,11 @@ CONFIGS = sorted(path.as_posix() for package in MAIN for path in Path(package, "
 SMALLER = {
     "recsys/configs/full.yaml": ["--model.hidden", "16", "--model.size", "8"],
     "recsys/configs/gpu.yaml": ["--model.hidden", "16", "--model.size", "8"],
-    "forecasting/configs/engagement-quick.yaml": ["--data.windows_per_epoch", "512"],
-    "forecasting/configs/engagement-full.yaml": ["--data.windows_per_epoch", "256"],
-    "forecasting/configs/engagement-gpu.yaml": ["--data.windows_per_epoch", "256", "--model.hidden_size", "4"],
+    "forecasting/configs/engagement-quick.yaml": ["--data.windows_per_epoch", "512", "--model.prior_steps", "2"],
+    "forecasting/configs/engagement-full.yaml": ["--data.windows_per_epoch", "256", "--model.prior_steps", "2"],
+    "forecasting/configs/engagement-gpu.yaml": [
+        *("--data.windows_per_epoch", "256", "--model.hidden_size", "4", "--model.prior_steps", "2"),
+    ],
     "forecasting/configs/retention-gpu.yaml": ["--model.hidden_size", "4"],
 }
 

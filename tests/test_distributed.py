@@ -88,7 +88,9 @@ def test_a_recommender_from_two_processes_is_as_good_as_from_one(name: str, lear
 
 @pytest.fixture(scope="module")
 def forecaster(shared_home: None) -> Path:
-    return fitted_by_two("engagement", "--trainer.max_epochs", "2", "--data.windows_per_epoch", "256")
+    return fitted_by_two(
+        "engagement", "--trainer.max_epochs", "2", "--data.windows_per_epoch", "256", "--model.prior_steps", "2"
+    )
 
 
 def test_a_forecaster_from_two_processes_is_whole(forecaster: Path) -> None:

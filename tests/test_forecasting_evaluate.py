@@ -14,22 +14,22 @@ from data.dataset import Dataset, Source, open_dataset, write_dataset
 from data.errors import UserError
 from forecasting import backtest, metrics
 from forecasting.__main__ import main
-from forecasting.engagement import LEVELS, EngagementLSTM
-from forecasting.engagement_data import EngagementData
-from forecasting.evaluate import (
-    LOGISTIC,
-    MEAN_28,
-    NAIVE,
+from forecasting.accuracy import (
     OURS,
     Table,
     actuals,
-    forecasts,
+    coverage_by_origin,
     level_of,
-    probabilities,
-    simple,
+    losses,
     tables_of,
     verdict,
 )
+from forecasting.classical import ARIMA, COMBINED, ETS, NAIVE, THETA, Answer, classical
+from forecasting.engagement import EngagementLSTM
+from forecasting.engagement_data import EngagementData
+from forecasting.evaluate import LOGISTIC, forecasts, probabilities, simple
+from forecasting.forecaster import LEVELS, MEDIAN
+from forecasting.frequency import FREQUENCIES, Frequency
 from forecasting.retention import RetentionLSTM
 from forecasting.retention_data import RetentionData, load_activity
 from forecasting.series import Panel, load_panel
@@ -39,10 +39,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 NAN = np.nan
 SOURCES = [Source("generated", "generated")]
 TINY = ("--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", "--model.hidden_size", "4")
+SHORT = (*TINY, "--model.prior_steps", "2", "--data.windows_per_epoch", "64")  # for the engagement model
+MEAN_28 = "mean of the last 28 days"
+DAILY, WEEKLY = FREQUENCIES["daily"], FREQUENCIES["weekly"]
 
 
-def panel_of(values: list[list[float]], ids: tuple[str, ...], step_days: int = 1) -> Panel:
-    return Panel(ids, 19_723, step_days, np.array(values, float))
+def panel_of(values: list[list[float]], ids: tuple[str, ...], frequency: Frequency = DAILY) -> Panel:
+    return Panel(ids, 19_723, frequency, np.array(values, float))
 
 
 # -- figures by hand -------------------------------------------------------------------------------------------------
@@ -60,6 +63,7 @@ def test_simple_methods_see_what_was_before_each_origin() -> None:
     values[40:] = 1000
     found = simple(panel_of([values.tolist()], ("total",)), np.array([35, 40, 41]), horizon=8)
     # Step 35 is a first day of the week (35 % 7 == 0), 40 the sixth; step 41 has seen one thousand.
+    found = {method: quantiles[..., MEDIAN] for method, quantiles in found.items()}
     assert found[NAIVE][0, 0].tolist() == [10, 11, 12, 13, 14, 15, 16, 10]
     assert found[NAIVE][0, 1].tolist() == [15, 16, 10, 11, 12, 13, 14, 15]
     assert found[NAIVE][0, 2].tolist() == [16, 10, 11, 12, 13, 14, 1000, 16]
@@ -68,8 +72,8 @@ def test_simple_methods_see_what_was_before_each_origin() -> None:
 
 
 def test_levels_of_the_hierarchy() -> None:
-    assert [level_of(s) for s in ("total", "genre:Drama", "title:7", "active_members", "plays")] == [
-        *("service", "genres", "titles", "service", "service")
+    assert [level_of(s) for s in ("total", "genre:Drama", "title:7", "active_members", "plays", "segment:a=b")] == [
+        *("service", "genres", "titles", "service", "service", "segments")
     ]
 
 
@@ -78,13 +82,14 @@ def test_tables_by_hand() -> None:
     panel = panel_of(
         [[1, 2, 3, 4, 5, 7], [8, 8, 8, 8, 6, NAN], [0, 2, 0, 2, 9, 9], [1, 1, 1, 1, 1, 1]],
         ("total", "genre:X", "title:a", "title:unforecast"),
-        step_days=7,
+        WEEKLY,
     )
     origins = np.array([4])
     actual = actuals(panel, origins, 2, 6)
     widths = np.array([-2.0, -1, 0, 1, 2])
     ours = np.array([[5.0, 6], [7, 7], [9, 9], [NAN, NAN]])[:, None, :, None] + widths
-    found = tables_of(panel, ours, simple(panel, origins, 2), actual, start=4)
+    answers = {OURS: ours} | {("mean" if "mean" in m else m): q for m, q in simple(panel, origins, 2).items()}
+    found = tables_of(panel, answers, NAIVE, actual, start=4, seconds={OURS: 1.5})
     assert list(found) == ["", "service", "genres", "titles"]
     assert {name: table[OURS]["series"] for name, table in found.items()} == dict(zip(found, [3, 1, 1, 1], strict=True))
     service, genres, titles = (found[name] for name in ("service", "genres", "titles"))
@@ -96,7 +101,7 @@ def test_tables_by_hand() -> None:
     assert service[NAIVE]["relmae"] == pytest.approx(1.0)
     assert service[NAIVE]["mase"] == pytest.approx(2.0)
     assert service[NAIVE]["wql"] == pytest.approx((1 + 3) / (5 + 7))  # of a point: errors over values
-    assert service[MEAN_28]["relmae"] == pytest.approx(((5 - 2.5) + (7 - 2.5)) / 2 / 2)
+    assert service["mean"]["relmae"] == pytest.approx(((5 - 2.5) + (7 - 2.5)) / 2 / 2)
     # genre: the unknown step counts for nobody; a history without change has no scale
     assert genres[OURS]["relmae"] == pytest.approx(1 / 2)
     assert genres[OURS]["mase"] is None
@@ -104,7 +109,9 @@ def test_tables_by_hand() -> None:
     # title: ours is exact
     assert titles[OURS]["smape"] == 0
     assert titles[OURS]["coverage_90"] == 1.0
+    assert "coverage_90" not in titles[NAIVE]  # a point has no interval
     everything = found[""]
+    assert everything[OURS]["seconds"] == 1.5
     assert everything[NAIVE]["relmae"] == pytest.approx(1.0)
     ratios = [0.25, 0.5, 1e-9]
     assert everything[OURS]["relmae"] == pytest.approx(np.prod(ratios) ** (1 / 3))
@@ -117,14 +124,21 @@ def test_a_service_without_genres_and_titles_has_one_table() -> None:
     panel = panel_of([[1, 2, 3, 4, 5]], ("total",))
     origins = np.array([4])
     ours = np.full((1, 1, 1, len(LEVELS)), 5.0)
-    assert list(tables_of(panel, ours, simple(panel, origins, 1), actuals(panel, origins, 1, 5), 4)) == [""]
+    answers = {OURS: ours} | simple(panel, origins, 1)
+    assert list(tables_of(panel, answers, NAIVE, actuals(panel, origins, 1, 5), 4)) == [""]
 
 
 def test_the_verdict_says_who_is_best() -> None:
     table: Table = {OURS: {"relmae": 0.9, "auroc": 0.8}, "a": {"relmae": 0.8}, "b": {"relmae": 1.0}}
-    assert verdict(table, "relmae", True) == "By relmae the LSTM (0.900) does not beat the best baseline, a (0.800)."
+    assert verdict(table, "relmae", True) == (
+        "By relmae the LSTM (0.900) does not beat the best baseline, a (0.800), 12.5% higher."
+    )
+    assert losses({"": table, "genres": {OURS: {"relmae": 0.1}, "a": {"relmae": 0.2}}}) == (
+        "Where the LSTM loses: relmae of all series: a 0.800, LSTM 0.900."
+    )
     table[OURS]["relmae"] = 0.7
-    assert "beats the best baseline, a (0.800)" in verdict(table, "relmae", True)
+    assert "beats the best baseline, a (0.800), 12.5% lower." in verdict(table, "relmae", True)
+    assert "on no level" in losses({"": table})
     assert "b (1.000)" in verdict(table, "relmae", False)
     assert verdict(table, "auroc", False) == "There is no auroc to compare."
 
@@ -134,13 +148,43 @@ def test_the_verdict_does_not_compare_what_is_not_defined() -> None:
     assert verdict({OURS: {"relmae": NAN}, NAIVE: {"relmae": NAN}}, "relmae", True) == "There is no relmae to compare."
 
 
+def test_coverage_by_origin_by_hand() -> None:
+    actual = np.array([[[1.0, 2.0], [3.0, NAN]], [[9.0, 2.0], [3.0, 3.0]]])
+    quantiles = np.broadcast_to(np.array([0.0, 1, 2, 3, 4]), (2, 2, 2, 5)).copy()
+    quantiles[0, 1] = NAN
+    assert coverage_by_origin(quantiles, actual).tolist() == [0.75, 1.0]
+
+
+def test_the_classical_methods_are_statsforecasts_own() -> None:
+    """On a clean weekly rhythm all follow it; gaps, a late start and a series never known are borne."""
+    values = np.tile(10.0 + 5 * (np.arange(70) % 7), (4, 1)) + np.random.default_rng(0).normal(0, 0.1, (4, 70))
+    values[1, 20:25] = NAN
+    values[2, :60] = NAN
+    values[3] = NAN
+    panel = panel_of(values.tolist(), ("whole", "gap", "late", "never"))
+    found = classical(panel, horizon=7)
+    assert list(found) == [MEAN_28, NAIVE, ETS, THETA, ARIMA, COMBINED]
+    expected = 10.0 + 5 * (np.arange(70, 77) % 7)
+    for method in (NAIVE, ETS, THETA, ARIMA, COMBINED):
+        quantiles = found[method].quantiles
+        assert quantiles.shape == (4, 7, 5)
+        assert quantiles[0, :, MEDIAN] == pytest.approx(expected, abs=0.6), method
+        assert (quantiles[0, :, 0] < quantiles[0, :, -1]).all()
+        assert np.isfinite(quantiles[:3]).all()
+        assert (quantiles[:3] >= 0).all()
+        assert np.isnan(quantiles[3]).all()
+    parts = np.mean([found[m].quantiles for m in (ETS, THETA, ARIMA)], axis=0)
+    np.testing.assert_array_equal(found[COMBINED].quantiles, parts)
+    assert found[MEAN_28].quantiles[0, :, MEDIAN] == pytest.approx([25.0] * 7, abs=0.2)
+
+
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("model", "more", "methods"),
     [
-        ("engagement", ["--data.windows_per_epoch", "128"], [OURS, NAIVE, MEAN_28]),
+        ("engagement", SHORT[len(TINY) :], [OURS, NAIVE, MEAN_28, ETS, THETA, ARIMA, COMBINED]),
         ("retention", [], [OURS, LOGISTIC]),
     ],
 )
@@ -158,6 +202,10 @@ def test_a_backtest_is_printed_and_kept_and_makes_no_run(
     assert all(any(line.startswith(method) for line in table.splitlines()) for method in methods)
     assert "rolling origin: 2 " in first
     assert "Seed 42" in first
+    if model == "engagement":
+        assert all(f"14 days ahead: {level}" in first for level in ("service", "genres", "titles", "segments"))
+        assert "Where the LSTM loses" in first
+        assert "standard error" in first
     assert main(ask) == 0
     again = capsys.readouterr().out
     assert again.startswith("Kept from ")
@@ -165,7 +213,7 @@ def test_a_backtest_is_printed_and_kept_and_makes_no_run(
     (path,) = home.evaluations("small", model).iterdir()
     assert str(path) in again
     kept = json.loads(path.read_text())
-    assert (kept["horizon_days"], kept["origins"], kept["stride_days"]) == (14, 2, 14)
+    assert (kept["horizon"], kept["origins"], kept["stride"]) == (14, 2, None)
     assert kept["fingerprint"] == open_dataset("small").fingerprint
     assert current.read_text() == "somebody\n"
     assert list(current.parent.iterdir()) == [current]
@@ -185,11 +233,11 @@ def told(capsys: pytest.CaptureFixture[str], *more: str) -> str:
 def test_too_many_origins_are_refused_with_how_many_fit(small_dataset, capsys: pytest.CaptureFixture[str]) -> None:
     small_dataset(reviews=0)  # 120 days
     sentence = told(capsys, "--horizon", "14", "--origins", "200")
-    assert "120 days of history, too little for 200 origins: use --origins 37" in sentence  # 28 + 4 * 14 days are taken
+    assert "a history of 120 days, too little for 200 origins: use --origins 37" in sentence  # 14 + 5 * 14 are taken
     sentence = told(capsys, "--model", "retention", "--horizon", "14", "--origins", "100")
     room = load_activity(open_dataset("small")).span_days - (4 * 14 + 14)
     assert f"use --origins {room + 1}." in sentence
-    sentence = told(capsys, "--horizon", "28", "--origins", "2")
+    sentence = told(capsys, "--horizon", "60", "--origins", "2")
     assert "use a shorter --horizon or add earlier data" in sentence
 
 
@@ -295,16 +343,17 @@ def two_futures(small_dataset) -> tuple[Dataset, Dataset]:
 
 def test_an_engagement_forecast_at_an_origin_does_not_know_what_came(two_futures: tuple[Dataset, Dataset]) -> None:
     found, panels = [], []
-    argv = ["--config", str(backtest.CONFIGS["engagement"]), *TINY, "--data.windows_per_epoch", "64"]
+    argv = ["--config", str(backtest.CONFIGS["engagement"]), *SHORT]
     for dataset in two_futures:
-        panel = load_panel(dataset, chosen_before_days=14)
+        panel = load_panel(dataset, chosen_before_steps=14)
         origin = panel.n_steps - 14
         known = panel.until(origin)
         ((module, data, seed),) = backtest._trained_at(argv, "engagement", dataset.name, 14, ["there"], [known])
         assert isinstance(module, EngagementLSTM)
         assert isinstance(data, EngagementData)
         assert seed == 42
-        found.append(forecasts(module, data, np.array([origin]), origin))
+        assert data.panel is known
+        found.append(forecasts(module, panel, np.array([origin]), 14))
         panels.append(panel)
     assert panels[0].series_ids == panels[1].series_ids
     assert not np.array_equal(panels[0].values[:, -13:], panels[1].values[:, -13:])
@@ -331,10 +380,14 @@ def test_a_chance_to_return_at_a_cut_does_not_know_who_did(two_futures: tuple[Da
 def test_titles_are_chosen_by_what_was_watched_before_the_blocks_that_judge(
     two_futures: tuple[Dataset, Dataset],
 ) -> None:
-    same, other = (EngagementData(dataset.name, horizon_days=14, n_titles=10) for dataset in two_futures)
+    same, other = (EngagementData(dataset.name, horizon=5, n_titles=10) for dataset in two_futures)
     assert same.panel.series_ids == other.panel.series_ids
     assert "title:i39" not in other.panel.series_ids
     assert "title:i39" in load_panel(two_futures[1], n_titles=10).series_ids
+
+
+def forecasts_of_nobody(panel: Panel, horizon: int) -> Answer:
+    return Answer(np.ones((len(panel.series_ids), horizon, len(LEVELS))), 0.0)
 
 
 @pytest.mark.parametrize("model", ["engagement", "retention"])
@@ -353,13 +406,16 @@ def test_each_model_is_trained_on_what_was_known_at_its_origin(
             data = EngagementData(name, horizon) if model == "engagement" else RetentionData(name, horizon)
             data.use(part)
             given.append(part)
-            module = EngagementLSTM(hidden_size=2) if model == "engagement" else RetentionLSTM(hidden_size=2)
+            module = (
+                EngagementLSTM(hidden_size=2, horizon=14) if model == "engagement" else RetentionLSTM(hidden_size=2)
+            )
             yield module.eval(), data, 0
 
     monkeypatch.setattr(backtest, "_trained_at", noted)
     measure = backtest._backtest_engagement if model == "engagement" else backtest._backtest_retention
     argv = ["--config", str(backtest.CONFIGS[model])]
-    result = measure(argv, dataset, 14, 3, 5)
+    monkeypatch.setattr(backtest, "classical", lambda panel, horizon: {NAIVE: forecasts_of_nobody(panel, horizon)})
+    result = measure(argv, dataset, 14, 3, 5, 3)
     if model == "engagement":
         n_steps = load_panel(dataset).n_steps
         assert [panel.n_steps for panel in given] == [n_steps - 14 - back for back in (10, 5, 0)]
@@ -380,8 +436,9 @@ def test_series_with_nothing_known_in_the_validation_block_are_refused(
     day = np.arange(200)
     dates = pd.Timestamp("2024-01-01", tz="UTC") + pd.to_timedelta(day, unit="D")
     plays = pd.DataFrame({"series_id": "plays", "date": dates, "value": 5.0 + day % 7})
-    unknown = (day >= 200 - 56) & (day < 200 - 28) if command == "fit" else (day >= 200 - 84) & (day < 200 - 28)
+    end = 200 - (28 if command == "evaluate" else 0)  # what a fit sees at the origin of the backtest
+    unknown = (day >= end - 84) & (day < end - 28)
     write_dataset("small", {"metrics": plays[~unknown]}, sources=SOURCES)
-    argv = ["--config", str(backtest.CONFIGS["engagement"]), "--data.dataset", "small", *TINY]
+    argv = ["--config", str(backtest.CONFIGS["engagement"]), "--data.dataset", "small", *SHORT]
     assert main([command, *argv, *(["--origins", "1"] if command == "evaluate" else [])]) == 2
     assert capsys.readouterr().err.count("error: ") == 1

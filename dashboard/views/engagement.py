@@ -1,6 +1,7 @@
 """Engagement: how much is watched and will be, and who is about to leave."""
 
 import html
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import streamlit as st
@@ -9,8 +10,11 @@ from dashboard import charts, moods, onboarding, page, series, store
 from data.dataset import Dataset
 from data.schema import SERIES_ID
 
+if TYPE_CHECKING:
+    from forecasting.frequency import Frequency
+
+DAY_US = 86_400_000_000
 PERIODS = {"3 months": 91, "6 months": 182, "1 year": 365, "All": None}
-LAST_DAYS = 28
 
 
 def render() -> None:
@@ -60,9 +64,9 @@ def audience(data: Dataset) -> None:
     if past.empty and ahead.empty:
         page.empty("Nothing to show for this series", "It has neither history nor a forecast in this dataset.")
         return
-    unit = series.unit(chosen, seen.noun if seen is not None else "view", panel.step_days)
+    unit = series.unit(chosen, seen.noun if seen is not None else "view", panel.frequency.noun)
     if len(past):
-        page.number_cards(numbers(past, ahead, unit, panel.step_days))
+        page.number_cards(numbers(past, ahead, unit, panel.frequency))
     st.space("small")
     days = PERIODS[period or "6 months"]
     chart = charts.fan_chart(
@@ -79,55 +83,60 @@ def audience(data: Dataset) -> None:
         st.caption("The forecaster does not follow this series; only its history is shown.")
 
 
-def numbers(past: pd.DataFrame, ahead: pd.DataFrame, unit: str, step_days: int) -> list[tuple[str, str, str, str]]:
+def numbers(past: pd.DataFrame, ahead: pd.DataFrame, unit: str, steps: "Frequency") -> list[tuple[str, str, str, str]]:
     """The cards above the chart: (label, number, unit, comparison).
 
     Members of several days are not a sum of different people: their cards show means, all others sums.
     """
-    what, step = unit.partition("per ")[0].strip(), unit.rpartition(" ")[2]
+    what = unit.partition("per ")[0].strip()
     mean = what == "members"
+    recent = steps.windows[1]  # 28 days, 168 hours, 13 weeks
 
     def total(values: pd.Series) -> float:
         return float("nan") if values.empty else float(values.mean() if mean else values.sum())
 
+    def lately(n: int, back: int = 0) -> pd.Series:
+        return series.window(past, (n - 0.5) * steps.step_us / DAY_US, back * steps.step_us / DAY_US)["value"]
+
     measured = unit if mean else what
-    last = total(series.window(past, LAST_DAYS)["value"])
-    before = total(series.window(past, LAST_DAYS, back=LAST_DAYS)["value"])
+    last, before = total(lately(recent)), total(lately(recent, back=recent))
     cards = [
         (
-            f"Last {LAST_DAYS} days to {page.when(past['date'].max())}",
+            f"Last {steps.count(recent)} to {page.when(past['date'].max())}",
             f"{last:,.0f}",
             measured,
-            series.change_text(last, before, f"the {LAST_DAYS} days before"),
+            series.change_text(last, before, f"the {steps.count(recent)} before"),
         )
     ]
     if len(ahead):
-        steps = ahead.head(-(-LAST_DAYS // step_days))
-        days = len(steps) * step_days
-        coming, fair = total(steps["mean"]), total(series.window(past, days)["value"])
+        coming = ahead.head(recent)
+        n = len(coming)
         cards.append(
             (
-                f"Forecast, next {days} days",
-                f"{coming:,.0f}",
+                f"Forecast, next {steps.count(n)}",
+                f"{total(coming['mean']):,.0f}",
                 measured,
-                series.change_text(coming, fair, f"the last {days} days")
-                + ("" if mean else f"; each {step}'s mean, added up"),
+                series.change_text(total(coming["mean"]), total(lately(n)), f"the last {steps.count(n)}")
+                + ("" if mean else f"; each {steps.noun}'s mean, added up"),
             )
         )
-    recent = series.window(past, LAST_DAYS)
-    if step_days == 1:
-        week = series.window(past, 7)["value"].mean()
-        cards.append(
-            (
-                "Last 7 days",
-                f"{week:,.0f}",
-                unit,
-                series.change_text(week, recent["value"].mean(), f"the mean of {LAST_DAYS} days"),
-            )
-        )
-    busiest = recent.iloc[int(recent["value"].argmax())]
+    short = steps.windows[0]
     cards.append(
-        (f"Busiest {step} of {LAST_DAYS} days", f"{busiest['value']:,.0f}", what, f"on {page.when(busiest['date'])}")
+        (
+            f"Last {steps.count(short)}",
+            f"{lately(short).mean():,.0f}",
+            unit,
+            series.change_text(lately(short).mean(), lately(recent).mean(), f"the mean of {steps.count(recent)}"),
+        )
+    )
+    busiest = past.iloc[int(past["value"].tail(len(lately(recent))).argmax()) - len(lately(recent))]
+    cards.append(
+        (
+            f"Busiest {steps.noun} of {steps.count(recent)}",
+            f"{busiest['value']:,.0f}",
+            what,
+            f"on {page.when(busiest['date'])}",
+        )
     )
     return cards
 
