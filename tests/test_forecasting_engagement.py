@@ -1,4 +1,4 @@
-"""The engagement forecaster: windows and blocks by hand, nothing from the future, odd series, planted rhythms learned."""
+"""The engagement forecaster: windows and blocks by hand, nothing from the future, odd series, rhythms learned."""
 
 from pathlib import Path
 

@@ -170,9 +170,9 @@ def test_a_week_ends_with_the_last_day_that_is_over(written) -> None:
 
 
 def test_frequencies_that_events_do_not_have_are_refused(written) -> None:
-    with pytest.raises(UserError, match="--data.frequency hourlyy is unknown: choose one of hourly, daily"):
+    with pytest.raises(UserError, match=r"--data.frequency hourlyy is unknown: choose one of hourly, daily"):
         load_panel(written(EVENTS), frequency="hourlyy")
-    with pytest.raises(UserError, match="--data.frequency monthly: events are counted"):
+    with pytest.raises(UserError, match=r"--data.frequency monthly: events are counted"):
         load_panel(written(EVENTS), frequency="monthly")
 
 
