@@ -92,11 +92,20 @@ def show(chart: Any, dark: bool, alt_text: str, height: int = 280) -> None:
     st.altair_chart(themed(chart, dark, height), theme=None, width="stretch", alt=alt_text)
 
 
-def fan_chart(past: pd.DataFrame, forecast: pd.DataFrame, *, title: str, unit: str, dark: bool) -> Any:
-    """History as a line, the forecast's median with its 50 % and 90 % bands.
+def fan_chart(
+    past: pd.DataFrame,
+    forecast: pd.DataFrame,
+    *,
+    title: str,
+    unit: str,
+    dark: bool,
+    unusual: pd.DataFrame | None = None,
+) -> Any:
+    """History as a line with a dot on each unusual step, the forecast's median with its 50 % and 90 % bands.
 
     Args:
         past: `date`, `value`. forecast: `date`, q05, q25, q50, q75, q95; may be empty.
+        unusual: `date`, `value`, `q05`, `q50`, `q95`; may be empty or missing.
     """
     c = colours(dark)
     # Vega reads times as local: without a zone a day stays the day it is.
@@ -116,6 +125,18 @@ def fan_chart(past: pd.DataFrame, forecast: pd.DataFrame, *, title: str, unit: s
         )
     ]
     told = [f"History to {_day(past['date'].max())}" if len(past) else "No history"]
+    if unusual is not None and len(unusual):
+        dots = unusual[["date", "value", "q05", "q50", "q95"]].assign(date=unusual["date"].dt.tz_localize(None))
+        expects = [
+            alt.Tooltip("q50:Q", title="Expected", format=",.0f"),
+            alt.Tooltip("q05:Q", title="90 % interval from", format=",.0f"),
+            alt.Tooltip("q95:Q", title="to", format=",.0f"),
+        ]
+        layers.append(
+            alt.Chart(dots)
+            .mark_point(color=WARN, filled=True, size=55, opacity=1)
+            .encode(x=x, y="value:Q", tooltip=[*tips, alt.Tooltip("value:Q", title=unit, format=",.0f"), *expects])
+        )
     if len(forecast):
         ahead = forecast.assign(date=forecast[DATE].dt.tz_localize(None))
         tips += [
@@ -134,6 +155,8 @@ def fan_chart(past: pd.DataFrame, forecast: pd.DataFrame, *, title: str, unit: s
         ]
         told[0] += f", forecast to {_day(ahead['date'].max())}"
         told.append("Line: median; bands: 50\u00a0% and 90\u00a0%")
+    if unusual is not None and len(unusual):
+        told.append("Dots: unusual")
     return alt.layer(*layers).properties(title=heading(title, *told))
 
 

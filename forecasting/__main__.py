@@ -1,19 +1,26 @@
-"""`python -m forecasting fit|validate|test|predict|evaluate|promote`: the engagement and the retention model's command.
+"""`python -m forecasting fit|validate|test|predict|evaluate|anomalies|promote`: the command of both forecasters.
 
 python -m forecasting fit --config forecasting/configs/engagement-quick.yaml --data.dataset demo
 python -m forecasting fit --config forecasting/configs/retention-quick.yaml --data.dataset demo
 python -m forecasting evaluate --data.dataset demo --horizon 28 --origins 20
+python -m forecasting anomalies --data.dataset demo
 """
 
 import sys
 from collections.abc import Sequence
 
 from data import training
+from forecasting import anomalies
 from forecasting.backtest import LINKS, evaluate
 from forecasting.evaluate import measure
 
 PACKAGE = training.Package(
-    name="forecasting", models=("engagement", "retention"), measure=measure, evaluate=evaluate, links=LINKS
+    name="forecasting",
+    models=("engagement", "retention"),
+    measure=measure,
+    evaluate=evaluate,
+    links=LINKS,
+    further={"anomalies": anomalies.command_line},
 )
 
 

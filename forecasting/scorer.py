@@ -28,7 +28,7 @@ from forecasting.frequency import FREQUENCIES
 from forecasting.retention import RetentionLSTM
 from forecasting.retention_data import Activity, cases_at, load_activity
 from forecasting.retention_reasons import Reference, top_reasons
-from forecasting.series import load_panel
+from forecasting.series import Panel, load_panel
 
 # The probability to come back is cut in three; the words for them are the dashboard's.
 _WINDOW = {
@@ -63,6 +63,24 @@ def _out(out: Path | None, dataset: str, name: str) -> Path:
 # -- engagement ----------------------------------------------------------------------------------------------------
 
 
+def panel_of_run(dataset: Dataset, run: Path) -> Panel:
+    """The series of `dataset` as a run counts them.
+
+    Raises:
+        UserError: they have other steps than the run was trained on.
+    """
+    window = window_of(run)
+    steps = window["frequency"]
+    asked = steps if window["frequency_was_asked_for"] else None
+    panel = load_panel(dataset, n_titles=window["n_titles"], frequency=asked)
+    if panel.frequency.name != steps:
+        raise UserError(
+            f"Dataset '{dataset.name}' has {panel.frequency.name} series, but run {run.name} was trained on {steps} "
+            f"ones: train again, or with --data.frequency {steps} to keep to those."
+        )
+    return panel
+
+
 def forecast(
     dataset: Dataset, run: Path, horizon: int | None = None, batch_size: int = 512, device: str = "auto"
 ) -> Iterator[tuple[pa.Table, int]]:
@@ -90,13 +108,7 @@ def forecast(
             + (f"; for more, train with --data.horizon {horizon}." if horizon > 0 else ".")
         )
     module = load_served(EngagementLSTM, run, device)
-    asked = steps.name if window["frequency_was_asked_for"] else None
-    panel = load_panel(dataset, n_titles=window["n_titles"], frequency=asked)
-    if panel.frequency != steps:
-        raise UserError(
-            f"Dataset '{dataset.name}' has {panel.frequency.name} series, but run {run.name} was trained on "
-            f"{steps.name} ones: train again, or with --data.frequency {steps.name} to keep to those."
-        )
+    panel = panel_of_run(dataset, run)
     found = forecast_panel(module, panel, window["horizon"], batch_size)
     dates = panel.dates(panel.n_steps, panel.n_steps + horizon)
     ids = np.array(panel.series_ids, object)

@@ -1,6 +1,7 @@
 """Engagement: how much is watched and will be, and who is about to leave."""
 
 import html
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -8,6 +9,7 @@ import streamlit as st
 
 from dashboard import charts, moods, onboarding, page, series, store
 from data.dataset import Dataset
+from data.errors import UserError
 from data.schema import SERIES_ID
 
 if TYPE_CHECKING:
@@ -69,18 +71,70 @@ def audience(data: Dataset) -> None:
         page.number_cards(numbers(past, ahead, unit, panel.frequency))
     st.space("small")
     days = PERIODS[period or "6 months"]
+    shown = series.window(past, days) if days and len(past) else past
+    odd = _unusual(data, chosen)
     chart = charts.fan_chart(
-        series.window(past, days) if days and len(past) else past,
+        shown,
         ahead,
         title=f"{names[chosen]}, {unit}",
         unit=unit,
         dark=page.dark(),
+        unusual=odd[odd["date"] >= shown["date"].min()] if len(shown) else odd,
     )
     charts.show(chart, page.dark(), f"{names[chosen]}: history and forecast, {unit}", height=340)
+    if len(odd):
+        unusual_days(odd, lambda name: series.name(name, catalogue), panel.frequency)
     if forecast is None:
         onboarding.offer_model(data, "engagement")
     elif ahead.empty:
         st.caption("The forecaster does not follow this series; only its history is shown.")
+
+
+def _unusual(data: Dataset, series_id: str) -> pd.DataFrame:
+    """The unusual steps of a series, the latest first; none without a forecaster that fits the data."""
+    try:
+        found = store.unusual(data)
+    except UserError:  # a run that must be trained again: the forecast beside it says so
+        found = None
+    nothing = pd.DataFrame({"date": pd.to_datetime([], utc=True), "series_id": [], "value": []})
+    return nothing if found is None else found[found["series_id"] == series_id]
+
+
+def unusual_days(odd: pd.DataFrame, names: Callable[[str], str], steps: "Frequency") -> None:
+    """What was unusual, how rare it is and which genres and titles drove it."""
+    st.html(
+        f"<p class='mq-muted'>Unusual {steps.noun}s: values far outside the 90&nbsp;% interval that was forecast the "
+        f"{steps.noun} before.</p>"
+    )
+
+    def driven(parts: list[tuple[str, float]]) -> str:
+        return ", ".join(f"{names(name).removeprefix('Genre: ')} {surplus:+,.0f}" for name, surplus in parts)
+
+    table = pd.DataFrame(
+        {
+            steps.noun.capitalize(): [page.when(date) for date in odd["date"]],
+            "Value": odd["value"].round().to_numpy(),
+            "Expected": [
+                f"{q50:,.0f} ({q05:,.0f} to {q95:,.0f})" for q05, q50, q95 in odd[["q05", "q50", "q95"]].values
+            ],
+            "So far out": odd["rarity"].str.capitalize().to_numpy(),
+            "Driven by": [
+                "; ".join(filter(None, (driven(genres), driven(titles))))
+                for genres, titles in zip(odd["genres"], odd["titles"], strict=True)
+            ],
+        }
+    )
+    if (table["Driven by"] == "").all():
+        table = table.drop(columns="Driven by")
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=min(36 * (len(table) + 1), 220),
+        column_config={
+            "Value": st.column_config.NumberColumn(format="localized", width=80),
+            "Driven by": st.column_config.TextColumn(width="large"),
+        },
+    )
 
 
 def numbers(past: pd.DataFrame, ahead: pd.DataFrame, unit: str, steps: "Frequency") -> list[tuple[str, str, str, str]]:
