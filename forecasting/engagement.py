@@ -69,7 +69,7 @@ class EngagementLSTM(pl.LightningModule):
         l2: float = 1e-2,
         prior_steps: int = 700,
         synthetic_share: float = 0.5,
-        shrinkage: float = 0.5,
+        shrinkage: float = 0.75,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
