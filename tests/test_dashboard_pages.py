@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dashboard_home as made
 import pandas as pd
@@ -214,6 +215,59 @@ def test_engagement_offers_series_by_name(full: Dataset) -> None:
     assert "Likely to leave (" in text
     series.set_value("genre:Drama").run()
     check_calm(app)
+
+
+def test_engagement_shows_how_members_stay(full: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dashboard import charts
+
+    drawn: dict[str, dict] = {}
+    show = charts.show
+
+    def kept(chart: Any, dark: bool, alt_text: str, height: int = 280) -> None:
+        drawn[alt_text] = chart.to_dict()
+        show(chart, dark, alt_text, height)
+
+    monkeypatch.setattr(charts, "show", kept)
+    app = opened("engagement")
+    check_calm(app)
+    assert "How members stay" in [head.value for head in app.subheader]
+    rows = {
+        words: [len(part) for part in chart["datasets"].values()]
+        for words, chart in drawn.items()
+        if words.startswith(("Members by state", "Share of", "Daily and monthly"))
+    }
+    assert rows == {
+        "Members by state in each 28 days": [5 * 4],  # 120 days, four states
+        "Share of each month's new members active": [4],  # all came in January
+        "Share of members who came back by day": [7 * 2],
+        "Daily and monthly active members": [120 * 3],
+    }
+
+
+def test_engagement_tells_unusual_days_of_the_series_chosen(full: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dashboard import store
+
+    day = pd.Timestamp("2024-04-01", tz="UTC")
+    row = {"date": day, "value": 900.0, "q05": 10.0, "q50": 40.0, "q95": 90.0, "mean": 45.0, "once_in": 5000.0}
+    told = {
+        "rarity": "less than once in 1,000 days",
+        "genres": [("genre:Drama", 500.0)],
+        "titles": [("title:i0", 80.0)],
+    }
+    found = pd.DataFrame([{**row, "series_id": "total", **told}])
+    monkeypatch.setattr(store, "unusual", lambda data: found)
+    app = opened("engagement")
+    assert "Unusual days" in check_calm(app)
+    table = next(frame.value for frame in app.dataframe if "Driven by" in frame.value)
+    assert table.iloc[0].to_dict() == {
+        "Day": "1 April 2024",
+        "Value": 900.0,
+        "Expected": "40 (10 to 90)",
+        "So far out": "Less than once in 1,000 days",
+        "Driven by": "Drama +500; The Title 0 +80",
+    }
+    next(box for box in app.selectbox if box.label == "Series").set_value("active_members").run()
+    assert "Unusual days" not in check_calm(app)
 
 
 def test_models_tell_when_the_baseline_is_better(full: Dataset) -> None:

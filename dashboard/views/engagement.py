@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, moods, onboarding, page, series, store
+from dashboard import charts, moods, onboarding, page, series, staying, store
 from data.dataset import Dataset
 from data.errors import UserError
 from data.schema import SERIES_ID
@@ -41,6 +41,9 @@ def render() -> None:
         return
     audience(data)
     st.space("medium")
+    if data.has("interactions"):
+        members(data)
+        st.space("medium")
     retention(data)
 
 
@@ -88,6 +91,13 @@ def audience(data: Dataset) -> None:
         onboarding.offer_model(data, "engagement")
     elif ahead.empty:
         st.caption("The forecaster does not follow this series; only its history is shown.")
+
+
+@st.fragment
+@page.guarded
+def members(data: Dataset) -> None:
+    """Cohorts, lifecycle and the like."""
+    staying.render(data)
 
 
 def _unusual(data: Dataset, series_id: str) -> pd.DataFrame:
