@@ -38,7 +38,7 @@ SECONDS = {
     "dataset": 20,
     "fit-recommender": 75,
     "fit-sentiment": 135,
-    "fit-engagement": 20,
+    "fit-engagement": 80,
     "fit-retention": 15,
     "score-recommender": 10,
     "score-sentiment": 95,
