@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from data import command, runs
 from data.dataset import open_dataset
@@ -24,9 +23,9 @@ from data.errors import UserError
 from data.served import load_served
 from forecasting.engagement import EngagementLSTM
 from forecasting.engagement_data import windows_at
+from forecasting.forecast import answers
 from forecasting.forecaster import LEVELS, MEDIAN
-from forecasting.frequency import FREQUENCIES
-from forecasting.scorer import panel_of_run, window_of
+from forecasting.scorer import panel_of_run
 from forecasting.series import GENRE, TITLE, TOTAL, Panel
 
 ONCE_IN = 60.0
@@ -47,7 +46,6 @@ class Expected:
     actual: np.ndarray
 
 
-@torch.no_grad()
 def expected(module: EngagementLSTM, panel: Panel, steps: int, batch_size: int = 1024) -> Expected:
     """Forecasts of each of the last `steps` steps of `panel`, each from the step before it."""
     steps = min(steps, panel.n_steps - panel.frequency.windows[0])
@@ -60,11 +58,8 @@ def expected(module: EngagementLSTM, panel: Panel, steps: int, batch_size: int =
     n = len(panel.series_ids)
     quantiles, mean = np.full((n, steps, len(LEVELS)), np.nan), np.full((n, steps), np.nan)
     windows = windows_at(panel, 1, origins, panel.frequency.windows[0], 1)
-    for start in range(0, len(windows), batch_size):
-        batch = windows.__getitems__(list(range(start, min(start + batch_size, len(windows)))))
-        found, means = module({name: value.to(module.device) for name, value in batch.items()})
-        at = batch["series"].numpy(), batch["origin"].numpy() - origins[0]
-        quantiles[at], mean[at] = found[:, 0].double().cpu().numpy(), means[:, 0].double().cpu().numpy()
+    for series, origin, found, means in answers(module, windows, batch_size):
+        quantiles[series, origin - origins[0]], mean[series, origin - origins[0]] = found[:, 0], means[:, 0]
     return Expected(quantiles, mean, panel.values[:, -steps:])
 
 
@@ -142,7 +137,7 @@ def command_line(args: list[str]) -> None:
     dataset = open_dataset(known.dataset)
     run = runs.require_run(dataset.name, "engagement")
     panel = panel_of_run(dataset, run)
-    steps = FREQUENCIES[window_of(run)["frequency"]]
+    steps = panel.frequency
     chosen = known.series or (TOTAL if TOTAL in panel.series_ids else None)
     if chosen is not None and chosen not in panel.series_ids:
         raise UserError(

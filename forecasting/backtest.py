@@ -57,7 +57,7 @@ def evaluate(args: list[str]) -> None:
     parser.add_argument("--origins", type=int, default=5, help="forecasts made in the past (default: 5)")
     parser.add_argument("--stride", type=int, help="steps between two origins, at most (default: half a horizon)")
     parser.add_argument(
-        "--refits", type=int, default=5, help="at how many of the origins the model is trained anew (default: 5)"
+        "--refits", type=int, default=5, help="at how many origins the engagement model is trained anew (default: 5)"
     )
     parser.add_argument("--again", action="store_true", help="measure even if the same was measured before")
     known, rest = parser.parse_known_args(args)
@@ -146,9 +146,8 @@ def _backtest_engagement(
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         data = _configured(argv, "engagement", dataset.name, horizon, Path(name)).datamodule
-        steps, horizon, n_titles = data.steps, data.horizon, data.n_titles
+        steps, horizon, n_titles, newest = data.steps, data.horizon, data.n_titles, data.panel.n_steps
     stride = stride or max(1, horizon // 2)
-    newest = load_panel(dataset, n_titles, 0, steps.name).n_steps
     room = newest - horizon - (2 * steps.windows[0] + 4 * min(horizon, steps.windows[1]))
     back = _steps_back(room, origins, stride, dataset.name, f"a history of {steps.count(newest)}")
     panel = load_panel(dataset, n_titles, horizon + int(back[0]), steps.name)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from data.dataset import Dataset
 from data.errors import UserError
+from forecasting.events import members_events
 
 N_DAYS = (1, 3, 7, 14, 30, 60, 90)
 MONTH_DAYS, WEEK_DAYS = 28, 7
@@ -23,26 +24,12 @@ def _connected(dataset: Dataset) -> duckdb.DuckDBPyConnection:
     Raises:
         UserError: the rows have no real times, or no member has an event.
     """
-    dataset.require_calendar("cohorts")
-    if not dataset.has("interactions") or dataset.as_of is None:
-        raise UserError(
-            f"Dataset '{dataset.name}' has no interactions, so nobody can be followed over time: import them with "
-            "'python -m data import --interactions FILE'."
-        )
-    connection = duckdb.connect()
-    connection.execute("SET TimeZone = 'UTC'")
+    connection = members_events(dataset, "cohorts")
     connection.execute(
-        "CREATE TEMP TABLE days AS SELECT user_id, day, min(day) OVER w AS first, lead(day) OVER w AS next FROM ("
-        "  SELECT DISTINCT user_id, CAST(timestamp AS DATE) AS day FROM read_parquet(?) "
-        "  WHERE kind <> 'impression' AND epoch_us(timestamp) <= ?) "
-        "WINDOW w AS (PARTITION BY user_id ORDER BY day ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)",
-        [str(dataset.path("interactions")), dataset.as_of.value // 1000],
+        "CREATE TEMP TABLE days AS SELECT user_id, day, min(day) OVER w AS first, lead(day) OVER w AS next "
+        "FROM (SELECT DISTINCT user_id, CAST(timestamp AS DATE) AS day FROM acts) "
+        "WINDOW w AS (PARTITION BY user_id ORDER BY day ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)"
     )
-    if connection.execute("SELECT count(*) FROM days").fetchall()[0][0] == 0:
-        raise UserError(
-            f"Dataset '{dataset.name}' has no event of a member up to its clock ({dataset.as_of:%Y-%m-%d}), so there "
-            "is nobody to follow: import interactions of a kind other than impression."
-        )
     return connection
 
 
@@ -119,9 +106,7 @@ def lifecycle(dataset: Dataset, window_days: int = MONTH_DAYS) -> pd.DataFrame:
     connection, today = _connected(dataset), _today(dataset)
     return connection.execute(
         f"WITH seen AS (SELECT DISTINCT user_id, CAST(({today} - day) // {window_days} AS INTEGER) AS back FROM days), "
-        "steps AS (SELECT user_id, back, max(back) OVER w AS first, lag(back) OVER w AS earlier FROM seen "
-        "  WINDOW w AS (PARTITION BY user_id ORDER BY back DESC "
-        "  ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)), "
+        "steps AS (SELECT back, lag(back) OVER (PARTITION BY user_id ORDER BY back DESC) AS earlier FROM seen), "
         "active AS (SELECT back, count(*) FILTER (earlier IS NULL) AS new, "
         "  count(*) FILTER (earlier = back + 1) AS returned, "
         "  count(*) FILTER (earlier > back + 1) AS resurrected FROM steps GROUP BY back), "

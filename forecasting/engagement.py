@@ -82,6 +82,7 @@ class EngagementLSTM(pl.LightningModule):
         self.register_buffer("widths", torch.ones(len(LEVELS)))
         self._seen: list[dict[str, Tensor]] = []
         self._earlier: list[dict[str, Tensor]] = []
+        self._history: dict[str, Tensor] | None = None
 
     def setup(self, stage: str) -> None:
         chosen = self.hparams
@@ -159,8 +160,11 @@ class EngagementLSTM(pl.LightningModule):
         )
 
     def validation_step(self, batch: Batch, batch_index: int, dataloader_idx: int = 0) -> None:
-        """The second loader, if there is one, holds windows from before the validation block."""
-        self._held_out_step(batch, self._earlier if dataloader_idx else self._seen)
+        """The second loader, if there is one, holds windows from before the validation block, for the prior alone."""
+        if dataloader_idx == 0:
+            self._held_out_step(batch, self._seen)
+        elif self._history is None and self.hparams["prior_steps"] > 0:  # the prior says the same in every epoch
+            self._held_out_step(batch, self._earlier)
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
         self._held_out_step(batch, self._seen)
@@ -175,9 +179,10 @@ class EngagementLSTM(pl.LightningModule):
         if not self.trainer.sanity_checking:
             self.blend.fill_(BLENDS[chosen])
             target, z = seen["target"], torch.lerp(seen["prior"], seen["tuned"], self.blend)
-            if self._earlier and self.hparams["prior_steps"] > 0:
-                earlier = _joined(self._earlier)
-                target, z = torch.cat([target, earlier["target"]]), torch.cat([z, earlier["prior"]])
+            if self._earlier:
+                self._history = _joined(self._earlier)
+            if self._history is not None:
+                target, z = torch.cat([target, self._history["target"]]), torch.cat([z, self._history["prior"]])
             self.widths.copy_(self.trainer.strategy.reduce(widths(target, z), reduce_op="mean"))
         self._earlier.clear()
 

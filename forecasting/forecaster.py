@@ -110,11 +110,10 @@ def _scale(values: Tensor, known: Tensor, recent: int) -> Scale:
     unit = torch.where(unit > 0, unit, 1.0)
     log = torch.log1p(values / unit)
     centre, number = masked_mean(log, known)
-    deviation = ((log - centre).abs() * known).sum(1, keepdim=True) + _PRIOR_STEPS * _PRIOR_DEVIATION
-    # A constant for months keeps a little of the doubt, so that its intervals have a width and nothing divides by zero.
-    deviation = deviation / (number + _PRIOR_STEPS)
-    shrunk = ((log - centre).abs() * known).sum(1, keepdim=True) / number.clamp_min(1)
-    deviation = torch.where(number >= 2 * recent, shrunk.clamp_min(1e-5), deviation)
+    total = ((log - centre).abs() * known).sum(1, keepdim=True)
+    # Few values are given the benefit of the doubt; a constant for months is one, and keeps what nothing divides by.
+    doubted = (total + _PRIOR_STEPS * _PRIOR_DEVIATION) / (number + _PRIOR_STEPS)
+    deviation = torch.where(number >= 2 * recent, (total / number.clamp_min(1)).clamp_min(1e-5), doubted)
     return Scale(unit, centre, deviation, overall <= 0)
 
 

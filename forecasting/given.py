@@ -43,26 +43,22 @@ def _rows(dataset: Dataset) -> pd.DataFrame:
     return rows.groupby(["series", "micros"], sort=True)["value"].mean().reset_index()
 
 
-def given_frequency(dataset: Dataset) -> Frequency:
-    """The frequency of a dataset of ready-made series alone: of the usual distance in the usual series.
-
-    Raises:
-        UserError: there is nothing up to the clock, or a value is negative.
-    """
-    rows = _rows(dataset).tail(_RECENT)
-    distance = rows.groupby("series")["micros"].diff()
-    usual = distance.dropna().groupby(rows["series"]).median()
+def _usual(rows: pd.DataFrame) -> Frequency:
+    """The frequency of the usual distance between two values in the usual series; daily where there are no two."""
+    rows = rows.tail(_RECENT)
+    usual = rows.groupby("series")["micros"].diff().dropna().groupby(rows["series"]).median()
     return of_distance(float(usual.median()) / DAY_US if len(usual) else 1.0)
 
 
-def given_panel(dataset: Dataset, frequency: Frequency) -> Panel:
-    """The ready-made series in steps of `frequency`.
+def given_panel(dataset: Dataset, frequency: Frequency | None) -> Panel:
+    """The ready-made series in steps of `frequency`; None chooses it by them.
 
     Raises:
         UserError: there is nothing up to the clock, a value is negative, or the series span too many steps.
     """
     assert dataset.as_of is not None
     rows = _rows(dataset)
+    frequency = frequency or _usual(rows)
     micros = rows["micros"].to_numpy()
     as_of_us = dataset.as_of.value // 1000
     if frequency.unit != "h" and _is_midnight_elsewhere(micros):

@@ -25,7 +25,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import duckdb
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
@@ -36,6 +35,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from data.atomic import write_json
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
+from forecasting.events import members_events
 
 Batch = dict[str, Tensor]
 CHANNELS = ("events", "active_days", "present", "gap")
@@ -84,18 +84,11 @@ def load_activity(dataset: Dataset) -> Activity:
     Raises:
         UserError: the rows have no real times, or there is no event of a member.
     """
-    dataset.require_calendar("retention")
-    if not dataset.has("interactions") or dataset.as_of is None:
-        raise UserError(
-            f"Dataset '{dataset.name}' has no interactions, so nobody can be followed over time: import them with "
-            "'python -m data import --interactions FILE'."
-        )
-    connection = duckdb.connect()
-    as_of_us = dataset.as_of.value // 1000
+    connection = members_events(dataset, "retention")
+    assert dataset.as_of is not None
     connection.execute(
-        f"CREATE TEMP TABLE days AS SELECT user_id, (? - epoch_us(timestamp)) // {_DAY_US} AS day, count(*) AS events "
-        "FROM read_parquet(?) WHERE kind <> 'impression' AND epoch_us(timestamp) <= ? GROUP BY ALL",
-        [as_of_us, str(dataset.path("interactions")), as_of_us],
+        f"CREATE TEMP TABLE days AS SELECT user_id, ({dataset.as_of.value // 1000} - us) // {_DAY_US} AS day, "
+        "count(*) AS events FROM acts GROUP BY ALL"
     )
     connection.execute(
         "CREATE TEMP TABLE members AS SELECT user_id, row_number() OVER (ORDER BY user_id) - 1 AS code "
@@ -105,11 +98,6 @@ def load_activity(dataset: Dataset) -> Activity:
     rows = connection.execute(
         "SELECT code, day, events FROM days JOIN members USING (user_id) ORDER BY code, day DESC"
     ).fetchnumpy()
-    if len(ids) == 0:
-        raise UserError(
-            f"Dataset '{dataset.name}' has no event of a member up to its clock ({dataset.as_of:%Y-%m-%d}), so there "
-            "is nobody to follow: import interactions of a kind other than impression."
-        )
     code, day, events = (np.asarray(rows[name]) for name in ("code", "day", "events"))
     return Activity(
         pd.Index(np.asarray(ids, object)), code.astype(np.int64), day.astype(np.int64), events.astype(float)

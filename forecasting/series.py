@@ -61,10 +61,6 @@ class Panel:
         """Steps in the season of the simple methods; 1 where the history is too short for one."""
         return self.frequency.season(self.n_steps)
 
-    @property
-    def step_us(self) -> int:
-        return self.frequency.step_us
-
     def dates(self, start: int, stop: int) -> pd.DatetimeIndex:
         """Begins (UTC) of the steps from `start` up to `stop`, which may lie after the panel's end."""
         return self.frequency.dates(self.first_unit, start, stop)
@@ -94,7 +90,7 @@ def load_panel(
     Raises:
         UserError: the rows have no real times, there is nothing to count, or a series has negative values.
     """
-    from forecasting.given import given_frequency, given_panel
+    from forecasting.given import given_panel
 
     dataset.require_calendar("forecasting")
     if frequency is not None and frequency not in FREQUENCIES:
@@ -105,8 +101,7 @@ def load_panel(
             "forecast: import them with 'python -m data import --interactions FILE' or '--metrics FILE'."
         )
     if not dataset.has("interactions"):
-        steps = FREQUENCIES[frequency] if frequency else given_frequency(dataset)
-        return given_panel(dataset, steps)
+        return given_panel(dataset, FREQUENCIES[frequency] if frequency else None)
     log = _Log(dataset, frequency)
     counted = log.panel(n_titles, chosen_before_steps)
     if not dataset.has("metrics"):
@@ -114,16 +109,17 @@ def load_panel(
     return _side_by_side(given_panel(dataset, counted.frequency), counted)
 
 
-def _micros(dataset: Dataset) -> int:
-    assert dataset.as_of is not None
-    return dataset.as_of.value // 1000
+def _quoted(column: str) -> str:
+    """A column's name as SQL takes it, whatever is in it."""
+    return '"' + column.replace('"', '""') + '"'
 
 
 class _Log:
     """The viewing events of a dataset, counted by DuckDB from the Parquet file: memory grows with steps, not events."""
 
     def __init__(self, dataset: Dataset, frequency: str | None) -> None:
-        self.dataset, self.as_of_us = dataset, _micros(dataset)
+        assert dataset.as_of is not None
+        self.dataset, self.as_of_us = dataset, dataset.as_of.value // 1000
         self.connection = duckdb.connect()
         self.connection.execute("SET TimeZone = 'UTC'")
         path = str(dataset.path("interactions"))
@@ -236,10 +232,10 @@ class _Log:
         if len(names) == 2:
             ids, parts = [SEGMENT + name for name in names], [values]
         for column in self._segment_columns():
-            quoted = '"' + column.replace('"', '""') + '"'
             names, values = self._named(
                 *self._rows(
-                    f"WITH who AS (SELECT user_id, coalesce(CAST(any_value({quoted}) AS VARCHAR), '(none)') AS name "
+                    "WITH who AS (SELECT user_id, "
+                    f"coalesce(CAST(any_value({_quoted(column)}) AS VARCHAR), '(none)') AS name "
                     "FROM read_parquet(?) GROUP BY user_id) "
                     f"SELECT coalesce(name, '(none)') AS name, {step} AS step, count(*) AS n "
                     "FROM events LEFT JOIN who USING (user_id) GROUP BY 1, 2 ORDER BY 1, 2",
@@ -259,7 +255,7 @@ class _Log:
         plain = [n for n, k in zip(names, kinds, strict=True) if n != USER_ID and k in ("VARCHAR", "BOOLEAN", "BIGINT")]
         if not plain:
             return []
-        counts = ", ".join('count(DISTINCT "' + name.replace('"', '""') + '")' for name in plain)
+        counts = ", ".join(f"count(DISTINCT {_quoted(name)})" for name in plain)
         found = self._rows(f"SELECT {counts} FROM read_parquet(?)", path)
         return [name for name, n in zip(plain, found, strict=True) if 2 <= n[0] <= MAX_SEGMENTS]
 

@@ -159,11 +159,12 @@ def numbers(past: pd.DataFrame, ahead: pd.DataFrame, unit: str, steps: "Frequenc
     def total(values: pd.Series) -> float:
         return float("nan") if values.empty else float(values.mean() if mean else values.sum())
 
-    def lately(n: int, back: int = 0) -> pd.Series:
-        return series.window(past, (n - 0.5) * steps.step_us / DAY_US, back * steps.step_us / DAY_US)["value"]
+    def lately(n: int, back: int = 0) -> pd.DataFrame:
+        return series.window(past, (n - 0.5) * steps.step_us / DAY_US, back * steps.step_us / DAY_US)
 
     measured = unit if mean else what
-    last, before = total(lately(recent)), total(lately(recent, back=recent))
+    now = lately(recent)
+    last, before = total(now["value"]), total(lately(recent, back=recent)["value"])
     cards = [
         (
             f"Last {steps.count(recent)} to {page.when(past['date'].max())}",
@@ -180,20 +181,21 @@ def numbers(past: pd.DataFrame, ahead: pd.DataFrame, unit: str, steps: "Frequenc
                 f"Forecast, next {steps.count(n)}",
                 f"{total(coming['mean']):,.0f}",
                 measured,
-                series.change_text(total(coming["mean"]), total(lately(n)), f"the last {steps.count(n)}")
+                series.change_text(total(coming["mean"]), total(lately(n)["value"]), f"the last {steps.count(n)}")
                 + ("" if mean else f"; each {steps.noun}'s mean, added up"),
             )
         )
     short = steps.windows[0]
+    newest = lately(short)["value"].mean()
     cards.append(
         (
             f"Last {steps.count(short)}",
-            f"{lately(short).mean():,.0f}",
+            f"{newest:,.0f}",
             unit,
-            series.change_text(lately(short).mean(), lately(recent).mean(), f"the mean of {steps.count(recent)}"),
+            series.change_text(newest, now["value"].mean(), f"the mean of {steps.count(recent)}"),
         )
     )
-    busiest = past.iloc[int(past["value"].tail(len(lately(recent))).argmax()) - len(lately(recent))]
+    busiest = now.iloc[int(now["value"].argmax())]
     cards.append(
         (
             f"Busiest {steps.noun} of {steps.count(recent)}",
