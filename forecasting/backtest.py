@@ -22,16 +22,16 @@ from forecasting.accuracy import OURS, Table, actuals, coverage_by_origin, losse
 from forecasting.classical import MAX_ARIMA_SEASON, MAX_HISTORY, NAIVE, classical, mean_name
 from forecasting.engagement import EngagementLSTM
 from forecasting.engagement_data import EngagementData
-from forecasting.evaluate import counted, predictions, probability_metrics
+from forecasting.evaluate import counted, predictions, probability_metrics, verdicts
 from forecasting.forecast import forecast_panel
 from forecasting.metrics import standard_error
 from forecasting.retention import RetentionLSTM
 from forecasting.retention_data import MIN_HISTORY_DAYS, RetentionData, load_activity, together
 from forecasting.series import ACTIVE, TOTAL, Panel, load_panel
 
-LINKS = (("frequency", "frequency"), ("horizon", "horizon"))
+LINKS = (("frequency", "frequency"), ("horizon", "horizon"), ("horizon_days", "horizon_days"))
 BEST = {"relmae": "min", "mase": "min", "smape": "min", "wql": "min"} | {
-    "auroc": "max", "pr_auc": "max", "log_loss": "min", "brier": "min", "lift@10%": "max",
+    "auroc": "max", "pr_auc": "max", "log_loss": "min", "brier": "min", "ece": "min", "lift@10%": "max",
 }  # fmt: skip
 KINDS = {"engagement": (EngagementLSTM, EngagementData), "retention": (RetentionLSTM, RetentionData)}
 CONFIGS = {m: Path(__file__).parent / "configs" / f"{m}-quick.yaml" for m in ("engagement", "retention")}
@@ -248,5 +248,5 @@ def _backtest_retention(
             "the clock, the model trained anew at each on what was known by then",
             "seed": seed,
         },
-        "notes": [counted(whole, horizon), verdict(table, "auroc", False)],
+        "notes": [counted(whole, horizon), *verdicts(table)],
     }

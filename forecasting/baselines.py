@@ -3,12 +3,14 @@
 Engagement: the last week over and over (seasonal naive), and the mean of the last 28 days. Both take a history of shape
 (series, steps) with NaN where unknown and return (series, horizon); a series with nothing known in reach gets zeros.
 
-Retention: the share that came back before (base rate), and a logistic regression on recency, frequency and tenure.
+Retention: the share that came back before (base rate), and a logistic regression and gradient boosting on recency,
+frequency, tenure and trend.
 """
 
 import warnings
 
 import numpy as np
+from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -51,9 +53,27 @@ def logistic_regression(features: np.ndarray, label: np.ndarray) -> Pipeline | N
     """A fitted pipeline with `predict_proba`; None when the labels are of one class, so that nothing can be learnt.
 
     Args:
-        features: recency, frequency and tenure, in logarithms. Shape: (cases, features).
+        features: recency, frequency, tenure and trend, in logarithms. Shape: (cases, features).
         label: 1 for a member who came back. Shape: (cases,).
     """
     if len(np.unique(label)) < 2:
         return None
     return make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000)).fit(features, label)
+
+
+def gradient_boosting(features: np.ndarray, label: np.ndarray) -> GradientBoostingClassifier | None:
+    """Friedman's (2002) stochastic gradient boosting, fitted; None when the labels are of one class.
+
+    60 trees of depth 2 did best on later cuts of MovieLens 100K among depths 2 and 3, 60 and 100 trees, and
+    scikit-learn's histogram boosting with early stopping, so that the mark is not set too low.
+
+    Args:
+        features: recency, frequency, tenure and trend. Shape: (cases, features).
+        label: 1 for a member who came back. Shape: (cases,).
+    """
+    if len(np.unique(label)) < 2:
+        return None
+    boosting = GradientBoostingClassifier(
+        n_estimators=60, max_depth=2, learning_rate=0.1, subsample=0.7, min_samples_leaf=40, random_state=0
+    )
+    return boosting.fit(features, label)

@@ -14,16 +14,16 @@ import torch
 from data.errors import UserError
 from forecasting import metrics
 from forecasting.accuracy import OURS, Table, actuals, as_quantiles, tables_of, verdict
-from forecasting.baselines import base_rate, logistic_regression, mean_of_last, seasonal_naive
+from forecasting.baselines import base_rate, gradient_boosting, logistic_regression, mean_of_last, seasonal_naive
 from forecasting.classical import NAIVE, mean_name, recent_steps
 from forecasting.engagement import EngagementLSTM
 from forecasting.engagement_data import EngagementData
 from forecasting.forecast import forecast_panel
 from forecasting.retention import RetentionLSTM
-from forecasting.retention_data import Cases, RetentionData
+from forecasting.retention_data import CUT_STRIDE_DAYS, Cases, RetentionData
 from forecasting.series import Panel
 
-LOGISTIC, BASE_RATE = "logistic regression", "base rate"
+BOOSTING, LOGISTIC, BASE_RATE = "gradient boosting", "logistic regression", "base rate"
 
 
 def measure(module: pl.LightningModule, data: pl.LightningDataModule, run: Path) -> dict[str, Any]:
@@ -147,12 +147,13 @@ def probability_metrics(label: np.ndarray, p: np.ndarray) -> dict[str, float | N
 
 
 def predictions(module: RetentionLSTM, train: Cases, judged: Cases) -> dict[str, np.ndarray]:
-    """Every method's probabilities for `judged`; the baselines learn from `train`."""
-    found = {OURS: probabilities(module, judged)}
-    regression = logistic_regression(train.rft, train.label)
-    if regression is not None:
-        found[LOGISTIC] = regression.predict_proba(judged.rft)[:, 1]
-    return found | {BASE_RATE: base_rate(train.label, len(judged))}
+    """Every method's probabilities for `judged`; the baselines learn from what is known of `train`."""
+    found, known = {OURS: probabilities(module, judged)}, train.known
+    for name, fitted in ((BOOSTING, gradient_boosting), (LOGISTIC, logistic_regression)):
+        method = fitted(known.rft, known.label)
+        if method is not None:
+            found[name] = method.predict_proba(judged.rft)[:, 1]
+    return found | {BASE_RATE: base_rate(known.label, len(judged))}
 
 
 def _measure_retention(module: RetentionLSTM, data: RetentionData) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def _measure_retention(module: RetentionLSTM, data: RetentionData) -> dict[str, 
         "split": {
             "protocol": f"in time: label is 'active again within {data.horizon_days} days after the cut'; test cut "
             f"{data.cuts('test')[0]} days before the clock, validation {data.cuts('validation')[0]}, training cuts "
-            "every 7 days before that",
+            f"every {CUT_STRIDE_DAYS} days before that",
             "rows": {"train": len(train), "validation": len(parts["validation"]), "test": len(test)},
             "base_rate": {split: float(cases.label.mean()) for split, cases in parts.items()},
         },
@@ -179,8 +180,15 @@ def _measure_retention(module: RetentionLSTM, data: RetentionData) -> dict[str, 
             "ece_after": metrics.ece(test.label, predicted["test"][OURS]),
             "bins": metrics.calibration_bins(test.label, predicted["test"][OURS]),
         },
-        "notes": [counted(test, data.horizon_days), verdict(tables["test"], "auroc", False)],
+        "notes": [counted(test, data.horizon_days), *verdicts(tables["test"])],
     }
+
+
+def verdicts(table: Table) -> list[str]:
+    """A sentence each on the order of members, on finding those who come back, and on the probabilities."""
+    return [
+        verdict(table, metric, lower) for metric, lower in (("auroc", False), ("pr_auc", False), ("log_loss", True))
+    ]
 
 
 def counted(judged: Cases, horizon_days: int) -> str:

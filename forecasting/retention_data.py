@@ -1,36 +1,42 @@
-"""Events to cases: a member at a cut in the past, and whether the member came back within the days after it.
+"""Events to cases: a member at a cut in the past, and when the member came back after it.
 
 Days are counted backward from the dataset's clock: day 0 is the last 24 hours, so a cut `c` days back divides the
 events into those known (day >= c) and those to come (day < c), and no day is cut in half. A case's features are made
-of known events alone; its label is 1 if any of days c - horizon to c - 1 has an event. Any kind counts but impressions,
-which are not an act of the member.
+of known events alone; its outcome is the first day after the cut with an event. Any kind counts but impressions, which
+are not an act of the member.
 
 The split is one in time, for a horizon of 30 days:
 
-    test         cut 30 days back                 labels end at the clock
-    validation   cut 60 days back                 labels end at the test cut
-    train        cuts 90, 97, 104, ... days back  labels end at the validation cut or before
+    test         cut 30 days back                  outcomes up to the clock
+    validation   cut 60 days back                  outcomes up to the test cut
+    train        cuts 61, 63, 65, ... days back    outcomes up to the validation cut
 
-Every member seen before a cut is a case of it, however long ago. A batch holds
+A case of the training split is known for as many days as lie between its cut and the validation cut: an older one says
+whether the member was back within 30 days, a younger one only that nothing was seen for, say, five (it is censored, and
+teaches the first five days; see forecasting/retention.py). Every member seen before a cut is a case of it, however long
+ago. A batch holds
 
-    sequence   (batch, n_weeks, 4)  float32   weeks before the cut, oldest first: log(1 + events), log(1 + active days),
-                                              whether the member had come by then, log(1 + weeks since an active one)
-    static     (batch, 7)           float32   see STATIC
-    label      (batch,)             float32
-    user       (batch,)             int64     position in `Activity.user_ids`
-    cut        (batch,)             int64     days back
+    sequence     (batch, n_visits, 5)  float32   the last active days, oldest first, zeros before them: see CHANNELS
+    static       (batch, 16)           float32   see STATIC
+    label        (batch,)              float32   1: back within the horizon, 0: not, NaN: the horizon is not over
+    next_visit   (batch,)              float32   days from the cut to the next active day, 1 or more; inf: none is known
+    observed     (batch,)              float32   days after the cut that are known
+    weight       (batch,)              float32   how much the case counts in training
+    user         (batch,)              int64     position in `Activity.user_ids`
+    cut          (batch,)              int64     days back
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
 from data.atomic import write_json
 from data.dataset import Dataset, open_dataset
@@ -38,12 +44,22 @@ from data.errors import UserError
 from forecasting.events import members_events
 
 Batch = dict[str, Tensor]
-CHANNELS = ("events", "active_days", "present", "gap")
-# All are log(1 + x): days since the last event, days since the first, events, active days, events in the last 28
-# days, mean days between active days (0 with one), and the first less the sixth: how late the member is.
-STATIC = ("recency", "tenure", "events", "active_days", "recent_events", "usual_gap", "lateness")
+Split = Literal["train", "validation", "test", "everything"]
+# Of a visit, that is an active day: log(1 + days since the visit before), whether there was one before,
+# log(1 + events), log(1 + days from it to the cut), 1.
+CHANNELS = ("gap", "again", "events", "ago", "present")
+# All are log(1 + x): days since the last event and since the first, events, active days, events and active days in the
+# last 7, 28 and 84 days, mean days between active days (0 with one), hours since the last event, events of the last
+# and of the first active day; then lateness, recency less usual gap; and trend, events_28 less those of the 28 days
+# before.
+STATIC = (
+    "recency", "tenure", "events", "active_days", "events_7", "days_7", "events_28", "days_28", "events_84", "days_84",
+    "usual_gap", "hours", "last_events", "first_events", "lateness", "trend",
+)  # fmt: skip
+RFT = ("recency", "events", "active_days", "tenure", "events_28", "usual_gap", "lateness", "trend")
 MIN_HISTORY_DAYS = 14  # before the earliest cut
-CUT_STRIDE_DAYS = 7
+CUT_STRIDE_DAYS = 2
+_HALF_LIVES = 7  # cuts that count less than 1 % are left out
 _DAY_US = 86_400_000_000
 
 
@@ -51,13 +67,14 @@ _DAY_US = 86_400_000_000
 class Activity:
     """Who was active when: one row for each member and active day, by member and from the oldest day on.
 
-    Shapes: `user`, `day`, `events` (rows,); `user_ids` (members,).
+    Shapes: `user`, `day`, `events`, `newest` (rows,); `user_ids` (members,).
     """
 
     user_ids: pd.Index
     user: np.ndarray
     day: np.ndarray  # days before the clock
     events: np.ndarray
+    newest: np.ndarray  # days before the clock of the day's latest event, with their fraction: day <= newest < day + 1
 
     @property
     def span_days(self) -> int:
@@ -66,7 +83,13 @@ class Activity:
     def before(self, days: int) -> "Activity":
         """The activity as it was known `days` before the clock, with the clock set back to then."""
         kept = self.day >= days
-        return replace(self, user=self.user[kept], day=self.day[kept] - days, events=self.events[kept])
+        return replace(
+            self,
+            user=self.user[kept],
+            day=self.day[kept] - days,
+            events=self.events[kept],
+            newest=self.newest[kept] - days,
+        )
 
     def of_members(self, positions: np.ndarray) -> "Activity":
         """The members at `positions` alone, in that order. Costs no more than their own rows."""
@@ -75,7 +98,8 @@ class Activity:
         within = np.arange(size.sum()) - np.repeat(size.cumsum() - size, size)
         rows = np.repeat(first, size) + within
         user = np.repeat(np.arange(len(positions)), size)
-        return Activity(self.user_ids.take(positions), user, self.day[rows], self.events[rows])
+        names = self.user_ids.take(positions)
+        return Activity(names, user, self.day[rows], self.events[rows], self.newest[rows])
 
 
 def load_activity(dataset: Dataset) -> Activity:
@@ -86,9 +110,10 @@ def load_activity(dataset: Dataset) -> Activity:
     """
     connection = members_events(dataset, "retention")
     assert dataset.as_of is not None
+    clock = dataset.as_of.value // 1000
     connection.execute(
-        f"CREATE TEMP TABLE days AS SELECT user_id, ({dataset.as_of.value // 1000} - us) // {_DAY_US} AS day, "
-        "count(*) AS events FROM acts GROUP BY ALL"
+        f"CREATE TEMP TABLE days AS SELECT user_id, ({clock} - us) // {_DAY_US} AS day, count(*) AS events, "
+        f"min({clock} - us) / {_DAY_US}.0 AS newest FROM acts GROUP BY ALL"
     )
     connection.execute(
         "CREATE TEMP TABLE members AS SELECT user_id, row_number() OVER (ORDER BY user_id) - 1 AS code "
@@ -96,21 +121,28 @@ def load_activity(dataset: Dataset) -> Activity:
     )
     ids = connection.execute("SELECT user_id FROM members ORDER BY code").fetchnumpy()["user_id"]
     rows = connection.execute(
-        "SELECT code, day, events FROM days JOIN members USING (user_id) ORDER BY code, day DESC"
+        "SELECT code, day, events, newest FROM days JOIN members USING (user_id) ORDER BY code, day DESC"
     ).fetchnumpy()
-    code, day, events = (np.asarray(rows[name]) for name in ("code", "day", "events"))
+    code, day, events, newest = (np.asarray(rows[name]) for name in ("code", "day", "events", "newest"))
     return Activity(
-        pd.Index(np.asarray(ids, object)), code.astype(np.int64), day.astype(np.int64), events.astype(float)
+        pd.Index(np.asarray(ids, object)),
+        code.astype(np.int64),
+        day.astype(np.int64),
+        events.astype(float),
+        newest.astype(float),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Cases:
-    """Members at cuts; see the module's text. `label` is NaN where the days after the cut are not over."""
+    """Members at cuts; see the module's text for the shapes. `weight` is 1 unless the cases are to be trained on."""
 
-    sequence: np.ndarray  # (cases, n_weeks, 4)
-    static: np.ndarray  # (cases, 7)
+    sequence: np.ndarray
+    static: np.ndarray
     label: np.ndarray
+    next_visit: np.ndarray
+    observed: np.ndarray
+    weight: np.ndarray
     user: np.ndarray
     cut: np.ndarray
 
@@ -118,69 +150,105 @@ class Cases:
         return len(self.label)
 
     def take(self, rows: np.ndarray) -> "Cases":
-        return Cases(self.sequence[rows], self.static[rows], self.label[rows], self.user[rows], self.cut[rows])
+        return Cases(*(getattr(self, name)[rows] for name in _PARTS))
 
     @property
     def rft(self) -> np.ndarray:
-        """Recency, frequency (events and active days) and tenure: what the logistic regression sees."""
-        return self.static[:, :4]
+        """Recency, frequency, tenure and trend: what the logistic regression and gradient boosting see."""
+        return self.static[:, [STATIC.index(name) for name in RFT]]
 
-    def batches(self, batch_size: int, shuffle: bool = False) -> DataLoader[tuple[Tensor, ...]]:
-        parts = (self.sequence, self.static, self.label, self.user, self.cut)
-        return DataLoader(
-            TensorDataset(*map(torch.from_numpy, parts)), batch_size=batch_size, shuffle=shuffle, collate_fn=_named
-        )
+    @property
+    def known(self) -> "Cases":
+        """Those of which it is known whether the member came back within the horizon."""
+        return self.take(np.flatnonzero(np.isfinite(self.label)))
 
-
-def _named(rows: list[tuple[Tensor, ...]]) -> Batch:
-    names = ("sequence", "static", "label", "user", "cut")
-    return {name: torch.stack(part) for name, part in zip(names, zip(*rows, strict=True), strict=True)}
+    def batches(self, batch_size: int, shuffle: bool = False) -> DataLoader[Batch]:
+        return DataLoader(_Rows(self), batch_size=batch_size, shuffle=shuffle, collate_fn=_as_it_is)
 
 
-def cases_at(activity: Activity, cut: int, horizon_days: int, n_weeks: int) -> Cases:
-    """Every member with an event before the cut. Features read the days before it, the label those after it."""
+_PARTS = tuple(part.name for part in fields(Cases))
+
+
+class _Rows(TorchDataset[Batch]):
+    """Cases as tensors, a batch of rows taken at once."""
+
+    def __init__(self, cases: Cases) -> None:
+        self.parts = {name: torch.from_numpy(getattr(cases, name)) for name in _PARTS}
+
+    def __len__(self) -> int:
+        return len(self.parts["label"])
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: part[index] for name, part in self.parts.items()}
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        rows = torch.tensor(indices)
+        return {name: part[rows] for name, part in self.parts.items()}
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def cases_at(activity: Activity, cut: int, horizon_days: int, n_visits: int, until: int = 0) -> Cases:
+    """Every member with an event before the cut. Features read the days before it, the outcome those after it.
+
+    Args:
+        activity: of the members.
+        cut: days back.
+        horizon_days: for the label.
+        n_visits: active days that are read one by one.
+        until: days back that are not known yet, nor any later one; at most `cut`.
+    """
     n = len(activity.user_ids)
     known = activity.day >= cut
-    user, events = activity.user[known], activity.events[known]
+    user, events, newest = activity.user[known], activity.events[known], activity.newest[known] - cut
     ago = activity.day[known] - cut  # whole days before the cut
-    total, days = np.bincount(user, weights=events, minlength=n), np.bincount(user, minlength=n)
-    first, last = np.zeros(n, np.int64), np.full(n, np.iinfo(np.int64).max)
-    np.maximum.at(first, user, ago)
-    np.minimum.at(last, user, ago)
-    recent = np.bincount(user, weights=events * (ago < 28), minlength=n)
-    members = np.flatnonzero(days)
-    first, last, days = first[members], last[members], days[members]
+    rows_of = np.bincount(user, minlength=n)
+    members = np.flatnonzero(rows_of)
+    stop, days = rows_of.cumsum()[members], rows_of[members]
+    start, latest = stop - days, stop - 1
+    first, last = ago[start], ago[latest]
+
+    def total(weights: np.ndarray) -> np.ndarray:
+        return np.bincount(user, weights=weights, minlength=n)[members]
+
+    lately = [total(of) for back in (7, 28, 84) for of in (events * (ago < back), ago < back)]
     usual_gap = np.where(days > 1, (first - last) / np.maximum(days - 1, 1), 0.0)
-    static = np.log1p(np.stack([last, first, total[members], days, recent[members], usual_gap], axis=1))
-    static = np.concatenate([static, static[:, :1] - static[:, 5:6]], axis=1)
+    counts = [last, first, total(events), days, *lately, usual_gap, newest[latest] * 24, events[latest], events[start]]
+    static = np.log1p(np.stack(counts, axis=1))
+    earlier = np.log1p(total(events * ((ago >= 28) & (ago < 56))))
+    of = STATIC.index
+    derived = (static[:, of("recency")] - static[:, of("usual_gap")], static[:, of("events_28")] - earlier)
+    static = np.concatenate([static, np.stack(derived, axis=1)], axis=1)
 
-    within = ago < 7 * n_weeks
-    at = user[within] * n_weeks + (n_weeks - 1 - ago[within] // 7)
-    weekly_events = np.bincount(at, weights=events[within], minlength=n * n_weeks).reshape(n, n_weeks)[members]
-    weekly_days = np.bincount(at, minlength=n * n_weeks).reshape(n, n_weeks)[members]
-    week = np.arange(n_weeks)
-    begun = week >= (n_weeks - 1 - first // 7)[:, None]
-    newest = np.maximum.accumulate(np.where(weekly_days > 0, week, -1), axis=1)
-    # Before the first active week in reach the gap is unknown: counted from the first event, or 0 before it.
-    gap = np.where(newest >= 0, week - newest, np.maximum(week - (n_weeks - 1 - first // 7)[:, None], 0))
-    sequence = np.stack([np.log1p(weekly_events), np.log1p(weekly_days), begun, np.log1p(gap)], axis=2)
+    row = stop[:, None] - n_visits + np.arange(n_visits)  # (members, n_visits), oldest first
+    present, again = row >= start[:, None], row > start[:, None]
+    row = np.maximum(row, start[:, None])
+    gap = np.where(again, ago[np.maximum(row - 1, 0)] - ago[row], 0)
+    sequence = np.stack([np.log1p(gap), again, np.log1p(events[row]), np.log1p(ago[row]), present], axis=2)
+    sequence *= present[..., None]
 
-    label = np.full(len(members), np.nan)
-    if cut >= horizon_days:
-        after = (activity.day < cut) & (activity.day >= cut - horizon_days)
-        label = (np.bincount(activity.user[after], minlength=n)[members] > 0).astype(float)
+    after = (activity.day < cut) & (activity.day >= until)
+    newest_after = np.full(n, -1, np.int64)
+    np.maximum.at(newest_after, activity.user[after], activity.day[after])
+    next_visit = np.where(newest_after >= 0, cut - newest_after, np.inf)[members]
+    label = np.where(next_visit <= horizon_days, 1.0, 0.0) if cut - until >= horizon_days else np.nan
+    ones = np.ones(len(members), np.float32)
     return Cases(
         sequence.astype(np.float32),
         static.astype(np.float32),
-        label.astype(np.float32),
+        (ones * label).astype(np.float32),
+        next_visit.astype(np.float32),
+        ones * np.float32(cut - until),
+        ones,
         members,
         np.full(len(members), cut, np.int64),
     )
 
 
 def together(parts: list[Cases]) -> Cases:
-    names = ("sequence", "static", "label", "user", "cut")
-    return Cases(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Cases(*(np.concatenate([getattr(part, name) for part in parts]) for name in _PARTS))
 
 
 class RetentionData(pl.LightningDataModule):
@@ -189,26 +257,35 @@ class RetentionData(pl.LightningDataModule):
     Args:
         dataset: name of the dataset.
         horizon_days: within how many days after a cut a member must be active again.
-        n_weeks: how many weeks before a cut are read one by one.
+        n_visits: how many active days before a cut are read one by one.
+        half_life_days: a cut that many days older counts half in training, as habits change.
         batch_size: cases in a batch.
-        max_cases: at most so many cases are trained on, drawn at random (seeded) from all cuts.
+        max_cases: at most about so many cases are trained on, drawn at random (seeded) from all cuts.
     """
 
     def __init__(
         self,
         dataset: str = "demo",
         horizon_days: int = 30,
-        n_weeks: int = 26,
-        batch_size: int = 256,
+        n_visits: int = 12,
+        half_life_days: float = 45.0,
+        batch_size: int = 512,
         max_cases: int = 200_000,
     ) -> None:
         super().__init__()
-        settings = {"horizon_days": horizon_days, "n_weeks": n_weeks, "batch_size": batch_size, "max_cases": max_cases}
+        settings = {"horizon_days": horizon_days, "n_visits": n_visits, "half_life_days": half_life_days}
+        settings |= {"batch_size": batch_size, "max_cases": max_cases}
         for name, value in settings.items():
             if value < 1:
                 raise UserError(f"--data.{name} {value} must be at least 1.")
         self.dataset = dataset
-        self.horizon_days, self.n_weeks, self.batch_size, self.max_cases = horizon_days, n_weeks, batch_size, max_cases
+        self.horizon_days, self.n_visits, self.batch_size, self.max_cases = (
+            horizon_days,
+            n_visits,
+            batch_size,
+            max_cases,
+        )
+        self.half_life_days = half_life_days
         self.fit_on: Literal["train", "everything"] = "train"
         self._activity: Activity | None = None
 
@@ -238,68 +315,81 @@ class RetentionData(pl.LightningDataModule):
         self._activity = activity
         return self
 
-    def cuts(self, split: Literal["train", "validation", "test", "everything"]) -> list[int]:
-        """Days back of the cuts in a split, latest first."""
-        if split in ("validation", "test"):
-            return [self.horizon_days * (2 if split == "validation" else 1)]
-        start = self.horizon_days * (3 if split == "train" else 1)
-        return list(range(start, self.activity.span_days - MIN_HISTORY_DAYS + 1, CUT_STRIDE_DAYS))
+    def until(self, split: Split) -> int:
+        """Days back from which on nothing is known to a split's cases, not even as an outcome."""
+        return {"train": 2, "validation": 1, "test": 0, "everything": 0}[split] * self.horizon_days
 
-    def cases(self, split: Literal["train", "validation", "test", "everything"]) -> Cases:
-        """All cases of a split, at most `max_cases` for those that are trained on.
+    def cuts(self, split: Split) -> list[int]:
+        """Days back of the cuts in a split, latest first."""
+        until = self.until(split)
+        if split in ("validation", "test"):
+            return [until + self.horizon_days]
+        oldest = min(self.activity.span_days - MIN_HISTORY_DAYS, until + int(_HALF_LIVES * self.half_life_days))
+        return list(range(until + 1, oldest + 1, CUT_STRIDE_DAYS))
+
+    def cases(self, split: Split) -> Cases:
+        """All cases of a split, a sample of them with weights for those that are trained on.
 
         Raises:
             UserError: there is no case.
         """
-        cuts = self.cuts(split)
-        share = 1.0
-        if split in ("train", "everything"):
-            members = len(np.unique(self.activity.user))
-            share = min(1.0, self.max_cases / max(1, len(cuts) * members))
+        cuts, until = self.cuts(split), self.until(split)
+        is_training = split in ("train", "everything")
+        n = len(self.activity.user_ids)
+        wanted = self.max_cases // max(1, len(cuts)) if is_training else n
         rng = np.random.default_rng(0)
         parts = []
         for cut in cuts:
-            found = cases_at(self.activity, cut, self.horizon_days, self.n_weeks)
-            parts.append(found if share == 1.0 else found.take(np.flatnonzero(rng.random(len(found)) < share)))
+            chosen = np.arange(n) if wanted >= n else np.sort(rng.choice(n, max(1, wanted), replace=False))
+            activity = self.activity if wanted >= n else self.activity.of_members(chosen)
+            found = cases_at(activity, cut, self.horizon_days, self.n_visits, until)
+            weight = 0.5 ** ((cut - until) / self.half_life_days) if is_training else 1.0
+            parts.append(replace(found, user=chosen[found.user], weight=found.weight * np.float32(weight)))
         whole = together(parts)
         if len(whole) == 0:
             raise UserError(
                 f"No member of dataset '{self.dataset}' was seen {min(cuts)} days before its clock, so there is "
                 f"nobody to learn from: add earlier events or shorten --data.horizon_days {self.horizon_days}."
             )
-        return whole
+        return replace(whole, weight=whole.weight / whole.weight.mean())
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+    def latest(self, split: Literal["validation", "test"]) -> Cases:
+        """All that a horizon held out tells: the split's cut, and later ones a quarter of a horizon apart, censored."""
+        until = self.until(split)
+        cuts = sorted({until + -(-self.horizon_days * quarters // 4) for quarters in range(1, 5)}, reverse=True)
+        return together([cases_at(self.activity, cut, self.horizon_days, self.n_visits, until) for cut in cuts])
+
+    def train_dataloader(self) -> DataLoader[Batch]:
         return self.cases(self.fit_on).batches(self.batch_size, shuffle=True)
 
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        return self.cases("validation").batches(self.batch_size)
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self.latest("validation").batches(self.batch_size)
 
-    def test_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+    def test_dataloader(self) -> DataLoader[Batch]:
         return self.cases("test").batches(self.batch_size)
 
-    def predict_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+    def predict_dataloader(self) -> DataLoader[Batch]:
         """Every member at the dataset's clock."""
-        return cases_at(self.activity, 0, self.horizon_days, self.n_weeks).batches(self.batch_size)
+        return cases_at(self.activity, 0, self.horizon_days, self.n_visits).batches(self.batch_size)
 
     def at(self, activity: Activity, days: int) -> Cases:
         """Cases at a cut `days` before the clock of `activity`, which may know more than this datamodule."""
-        return cases_at(activity, days, self.horizon_days, self.n_weeks)
+        return cases_at(activity, days, self.horizon_days, self.n_visits)
 
     def reference(self) -> Cases:
         """One case that stands for the members who came back: the median of each input over them (or over all)."""
-        cases = self.cases("everything")
+        cases = self.cases("everything").known
         back = cases.take(np.flatnonzero(cases.label == 1)) if (cases.label == 1).any() else cases
-        none = np.zeros(1, np.int64)
+        none, one = np.zeros(1, np.int64), np.ones(1, np.float32)
         sequence, static = (np.median(part, axis=0, keepdims=True) for part in (back.sequence, back.static))
-        return Cases(sequence, static, np.ones(1, np.float32), none, none)
+        return Cases(sequence, static, one, one, one, one, none, none)
 
     def save(self, run: Path) -> None:
         """Write window.json: what the scorer must know to make the same cases, and the reference for its reasons."""
         reference = self.reference()
         settings = {
             "horizon_days": self.horizon_days,
-            "n_weeks": self.n_weeks,
+            "n_visits": self.n_visits,
             "channels": list(CHANNELS),
             "static": list(STATIC),
             "reference": {"sequence": reference.sequence[0].tolist(), "static": reference.static[0].tolist()},

@@ -17,12 +17,16 @@ from torch import Tensor
 from forecasting.retention import RetentionLSTM
 from forecasting.retention_data import CHANNELS, STATIC, Cases
 
-# Inputs of each driver: columns of `static` and of `sequence`. Lateness belongs to two and is computed afresh.
+# Inputs of each driver: columns of `static` and of `sequence`. What a member did lately follows from when it was last
+# seen. Lateness belongs to two and is computed afresh.
 DRIVERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "recency": (("recency",), ("gap",)),
-    "activity": (("events", "active_days", "recent_events"), ("events", "active_days")),
-    "tenure": (("tenure",), ("present",)),
-    "rhythm": (("usual_gap",), ()),
+    "recency": (
+        ("recency", "hours", "events_7", "days_7", "events_28", "days_28", "events_84", "days_84", "trend"),
+        ("ago",),
+    ),
+    "activity": (("events", "active_days", "last_events", "first_events"), ("events", "present", "again")),
+    "tenure": (("tenure",), ()),
+    "rhythm": (("usual_gap",), ("gap",)),
 }
 
 
@@ -88,13 +92,12 @@ def recency_words(days: int) -> str:
     return "seen within the last day" if days == 0 else f"last seen {count(days, 'day')} ago"
 
 
-def activity_words(active_days: int, recent_events: int) -> str:
+def activity_words(active_days: int, events: int) -> str:
     """
-    >>> activity_words(1, 0), activity_words(9, 30)
-    ('active on 1 day in all, nothing in the last 28', 'active on 9 days in all, 30 events in the last 28')
+    >>> activity_words(1, 20), activity_words(9, 130)
+    ('active on 1 day in all, with 20 events', 'active on 9 days in all, with 130 events')
     """
-    lately = count(recent_events, "event") if recent_events else "nothing"
-    return f"active on {count(active_days, 'day')} in all, {lately} in the last 28"
+    return f"active on {count(active_days, 'day')} in all, with {count(events, 'event')}"
 
 
 def tenure_words(days: int) -> str:
@@ -122,7 +125,7 @@ def count(number: int, noun: str) -> str:
 # The inputs that each driver's words state, in its order.
 PHRASES: dict[str, tuple[tuple[str, ...], Callable[..., str]]] = {
     "recency": (("recency",), recency_words),
-    "activity": (("active_days", "recent_events"), activity_words),
+    "activity": (("active_days", "events"), activity_words),
     "tenure": (("tenure",), tenure_words),
     "rhythm": (("usual_gap", "active_days"), rhythm_words),
 }

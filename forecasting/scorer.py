@@ -33,7 +33,7 @@ from forecasting.series import Panel, load_panel
 # The probability to come back is cut in three; the words for them are the dashboard's.
 _WINDOW = {
     "engagement": {"frequency", "frequency_was_asked_for", "horizon", "n_titles"},
-    "retention": {"horizon_days", "n_weeks", "reference"},
+    "retention": {"horizon_days", "n_visits", "reference"},
 }
 BANDS = ((1 / 3, "high"), (2 / 3, "medium"), (np.inf, "low"))
 
@@ -187,7 +187,7 @@ def returns(
     reference = Reference.of(window["reference"])
     for start in range(0, len(positions), batch_size):
         chosen = positions[start : start + batch_size]
-        cases = cases_at(activity.of_members(chosen), 0, window["horizon_days"], window["n_weeks"])
+        cases = cases_at(activity.of_members(chosen), 0, window["horizon_days"], window["n_visits"])
         p_return, reasons = top_reasons(module, cases, reference)
         days = np.round(np.expm1(cases.static[:, 0].astype(float)))
         n = len(cases)
