@@ -29,6 +29,8 @@ DRIVERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "rhythm": (("usual_gap",), ("gap",)),
 }
 
+LEAST_EFFECT = 0.005  # what moves the chance by less is no reason
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:
@@ -57,7 +59,7 @@ def top_reasons(module: RetentionLSTM, cases: Cases, reference: Reference) -> tu
     effect = p[1:] - p[0]  # (drivers, cases)
     leaving = p[0] < 0.5
     best = np.where(leaving, effect.argmax(0), effect.argmin(0))
-    moves = np.where(leaving, effect.max(0) > 0, effect.min(0) < 0)
+    moves = np.where(leaving, effect.max(0) > LEAST_EFFECT, effect.min(0) < -LEAST_EFFECT)
     reasons = np.full(len(cases), "nothing out of the ordinary", object)
     for number, driver in enumerate(DRIVERS):
         inputs_of, words = PHRASES[driver]

@@ -23,7 +23,7 @@ from forecasting.__main__ import main
 from forecasting.evaluate import probabilities
 from forecasting.retention import RetentionLSTM
 from forecasting.retention_data import CHANNELS, STATIC, Activity, Cases, cases_at, load_activity
-from forecasting.retention_reasons import DRIVERS, Reference, changed, top_reasons
+from forecasting.retention_reasons import DRIVERS, LEAST_EFFECT, Reference, changed, top_reasons
 from forecasting.scorer import bands, forecast, returns, score_engagement, score_retention
 from forecasting.series import load_panel
 
@@ -285,13 +285,13 @@ def test_changed_replaces_the_inputs_of_one_driver_alone() -> None:
 
 def test_the_reason_is_the_driver_whose_replacement_moves_the_model_most() -> None:
     """Measured afresh, one member and one driver at a time, on a model with arbitrary weights."""
-    torch.manual_seed(5)  # every driver is somebody's reason
+    torch.manual_seed(4)  # every driver is somebody's reason
     module = RetentionLSTM(hidden_size=8).eval()
     cases = random_cases()
     module.fit_encoding(cases)
     for parameter in module.average.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
-    drifts = np.linspace(-3, 3, 301)
+    drifts = np.linspace(-9, 9, 451)
     means = [module.drift.fill_(drift) and float(np.median(probabilities(module, cases))) for drift in drifts]
     module.drift.fill_(drifts[np.abs(np.array(means) - 0.5).argmin()])  # half are likelier to leave
     middle = {name: np.median(getattr(cases, name), axis=0).tolist() for name in ("sequence", "static")}
@@ -307,7 +307,7 @@ def test_the_reason_is_the_driver_whose_replacement_moves_the_model_most() -> No
         driver = driver_of(reason)
         if driver is None:
             assert reason == "nothing out of the ordinary"
-            assert wanted <= 1e-6
+            assert wanted <= LEAST_EFFECT
         else:
             assert (effect[driver] if own < 0.5 else -effect[driver]) == pytest.approx(wanted, abs=1e-5)
     assert {driver_of(reason) for reason in reasons} >= set(DRIVERS)
