@@ -1,4 +1,4 @@
-"""Batch scoring: `python score.py recommend|reviews|engagement|retention --dataset NAME [--out PATH]`.
+"""Batch scoring: `python score.py recommend|reviews|engagement|retention|winback --dataset NAME [--out PATH]`.
 
 The models' own scorers do the work (recsys/scorer.py, nlp/scorer.py, forecasting/scorer.py); this script reads the
 arguments, keeps memory bounded by letting them write as they go, and tells where the result is.
@@ -69,11 +69,24 @@ def _retention(arguments: Namespace) -> Path:
     return score_retention(arguments.dataset, arguments.out, users=arguments.users)
 
 
+def _winback(arguments: Namespace) -> Path:
+    from forecasting.winback import write_winback
+
+    return write_winback(
+        arguments.dataset,
+        arguments.out,
+        band=arguments.band,
+        seen_within=arguments.seen_within,
+        limit=arguments.limit,
+    )
+
+
 _SCORERS: dict[str, Callable[[Namespace], Path]] = {
     "recommend": _recommend,
     "reviews": _reviews,
     "engagement": _engagement,
     "retention": _retention,
+    "winback": _winback,
 }
 
 
@@ -94,8 +107,10 @@ def _parser() -> ArgumentParser:
         ("reviews", "the sentiment of each review, of a dataset or of any table with a text column"),
         ("engagement", "the audience of the coming days"),
         ("retention", "the probability that each member comes back"),
+        ("winback", "the members to win back, from the tables of retention and recommend,"),
     ):
-        sub = ArgumentParser(description=f"Write {purpose} as Parquet.", exit_on_error=False)
+        kind = "CSV or Parquet" if name == "winback" else "Parquet"
+        sub = ArgumentParser(description=f"Write {purpose} as {kind}.", exit_on_error=False)
         sub.add_argument("--dataset", type=str | None, default=None, help="Name of a dataset on disk; default demo.")
         sub.add_argument("--out", type=Path | None, default=None, help="File to write; default scores/<dataset>/.")
         if name in ("recommend", "retention"):
@@ -123,6 +138,12 @@ def _parser() -> ArgumentParser:
                 default=None,
                 help="Text-generation model for the drafts, a hub name or folder; default: compiled from parts.",
             )
+        if name == "winback":
+            sub.add_argument("--band", type=str, default="high", help="Risk to leave: high, medium, low or all.")
+            sub.add_argument(
+                "--seen-within", type=int | None, default=None, help="Only members seen within so many days."
+            )
+            sub.add_argument("--limit", type=int | None, default=None, help="So many members at most.")
         if name == "engagement":
             sub.add_argument(
                 "--horizon",
@@ -160,6 +181,7 @@ _DEFAULT_NAME = {
     "reviews": "review_scores.parquet",
     "engagement": "engagement_forecast.parquet",
     "retention": "retention.parquet",
+    "winback": "winback.csv",
 }
 
 

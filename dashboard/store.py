@@ -20,7 +20,7 @@ from dashboard.road import serving_run
 from data import home, runs
 from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import SCORES, SIGNED, USER_ID
+from data.schema import OPTIONAL, SCORES, SIGNED, USER_ID
 from nlp.replies import DEFAULT_SERVICE
 from recsys import rows, signals
 from recsys.viewing import Viewing, read_catalogue, read_viewing
@@ -71,7 +71,12 @@ def scores(name: str, table: str) -> pd.DataFrame | None:
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _read_scores(path: str, table: str, age: tuple[int, int]) -> pd.DataFrame:
-    return read_parquet(Path(path), SCORES[table].names)
+    optional = OPTIONAL.get(table, ())
+    needed = [name for name in SCORES[table].names if name not in optional]
+    found = read_parquet(Path(path), None if optional else needed)
+    if missing := [name for name in needed if name not in found]:
+        raise UserError(f"{path} has no column {', '.join(missing)}: write it again with score.py.")
+    return found.reindex(columns=SCORES[table].names) if optional else found
 
 
 def scores_are_probabilities(name: str) -> bool:

@@ -115,9 +115,15 @@ SCORES: dict[str, pa.Schema] = {
             ("days_since_last", _FLOAT),
             ("top_reason", _STRING),
             ("run_id", _STRING),
+            ("reason_effect", _FLOAT),  # what the chance would change by, were the reason as with those who come back
+            ("expected_days", _FLOAT),  # to the next visit, longer absences counted as three horizons
+            ("usual_visits", _FLOAT),  # active days in horizon_days, between the first and the last one
         ]
     ),
 }
+
+# Columns of score tables that others may write without.
+OPTIONAL = {"retention": ("reason_effect", "expected_days", "usual_visits")}
 
 # What names a row: no two rows of a table have it in common.
 KEYS: dict[str, tuple[str, ...]] = {

@@ -167,12 +167,16 @@ class RetentionLSTM(pl.LightningModule):
 
     def forward(self, sequence: Tensor, static: Tensor) -> Tensor:
         """Probabilities to come back within the horizon. Shape: (batch,)."""
-        return 1 - self.survival(sequence, static)[:, self._at_horizon]
+        return self.p_return(self.survival(sequence, static))
 
     def survival(self, sequence: Tensor, static: Tensor) -> Tensor:
         """Probabilities to be still away at the ends of the intervals. Shape: (batch, intervals)."""
         net = self.net if self.training else self.average
         return still_away(net(sequence, static) + self.drift)
+
+    def p_return(self, survival: Tensor) -> Tensor:
+        """Probabilities to come back within the horizon. Shape: (batch,)."""
+        return 1 - survival[:, len(self.ends) - 3]
 
     def expected_days(self, survival: Tensor) -> Tensor:
         """Expected days to the next visit, within the last interval's end: whoever is away longer counts as that.
@@ -182,10 +186,6 @@ class RetentionLSTM(pl.LightningModule):
         starts = F.pad(self.ends, (1, 0))
         before = F.pad(survival, (1, 0), value=1.0)
         return ((before[:, :-1] + before[:, 1:]) / 2 * (starts[1:] - starts[:-1])).sum(1)
-
-    @property
-    def _at_horizon(self) -> int:
-        return len(self.ends) - 3
 
     def on_fit_start(self) -> None:
         data = self.trainer.datamodule  # type: ignore[attr-defined]

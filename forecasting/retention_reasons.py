@@ -47,15 +47,22 @@ class Reference:
 
 
 @torch.no_grad()
-def top_reasons(module: RetentionLSTM, cases: Cases, reference: Reference) -> tuple[np.ndarray, list[str]]:
-    """Each case's probability of a return and its reason in words. Shapes: (cases,), one string for each.
+def top_reasons(
+    module: RetentionLSTM, cases: Cases, reference: Reference
+) -> tuple[np.ndarray, list[str], np.ndarray, np.ndarray]:
+    """Each case's probability of a return, its reason in words, what that does, and the days to the next visit.
+
+    What a reason does is the change of the probability when the driver is as with a typical member who came back, 0
+    without a reason. Shapes: (cases,), one string for each, (cases,), (cases,).
 
     All drivers are tried in one pass over (drivers x cases) inputs.
     """
     sequence, static = torch.from_numpy(cases.sequence), torch.from_numpy(cases.static)
     tried = [(sequence, static), *(changed(sequence, static, reference, driver) for driver in DRIVERS)]
     inputs = [torch.cat(parts).to(module.device) for parts in zip(*tried, strict=True)]
-    p = module(*inputs).float().cpu().numpy().reshape(len(tried), len(cases))
+    survival = module.survival(*inputs)
+    p = module.p_return(survival).cpu().numpy().reshape(len(tried), len(cases))
+    days = module.expected_days(survival[: len(cases)]).cpu().numpy()
     effect = p[1:] - p[0]  # (drivers, cases)
     leaving = p[0] < 0.5
     best = np.where(leaving, effect.argmax(0), effect.argmin(0))
@@ -68,7 +75,8 @@ def top_reasons(module: RetentionLSTM, cases: Cases, reference: Reference) -> tu
         values = np.round(np.expm1(cases.static[rows][:, columns].astype(float))).astype(int)
         distinct, of_row = np.unique(values, axis=0, return_inverse=True)
         reasons[rows] = np.array([words(*map(int, value)) for value in distinct], object)[of_row.ravel()]
-    return p[0], reasons.tolist()
+    strongest = np.take_along_axis(effect, best[None], axis=0)[0]
+    return p[0], reasons.tolist(), np.where(moves, strongest, 0.0), days
 
 
 def changed(sequence: Tensor, static: Tensor, reference: Reference, driver: str) -> tuple[Tensor, Tensor]:

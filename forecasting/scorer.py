@@ -26,7 +26,7 @@ from forecasting.engagement import QUANTILES, EngagementLSTM
 from forecasting.forecast import forecast_panel
 from forecasting.frequency import FREQUENCIES
 from forecasting.retention import RetentionLSTM
-from forecasting.retention_data import Activity, cases_at, load_activity
+from forecasting.retention_data import STATIC, Activity, cases_at, load_activity
 from forecasting.retention_reasons import Reference, top_reasons
 from forecasting.series import Panel, load_panel
 
@@ -188,8 +188,12 @@ def returns(
     for start in range(0, len(positions), batch_size):
         chosen = positions[start : start + batch_size]
         cases = cases_at(activity.of_members(chosen), 0, window["horizon_days"], window["n_visits"])
-        p_return, reasons = top_reasons(module, cases, reference)
-        days = np.round(np.expm1(cases.static[:, 0].astype(float)))
+        p_return, reasons, effect, expected = top_reasons(module, cases, reference)
+        days, tenure, visits = (
+            np.round(np.expm1(cases.static[:, STATIC.index(name)].astype(float)))
+            for name in ("recency", "tenure", "active_days")
+        )
+        around = np.maximum(tenure - days + 1, window["horizon_days"])
         n = len(cases)
         columns = {
             USER_ID: pa.array(activity.user_ids.take(chosen), pa.string()),
@@ -199,6 +203,9 @@ def returns(
             "days_since_last": pa.array(days),
             "top_reason": pa.array(reasons, pa.string()),
             "run_id": pa.array([run.name] * n, pa.string()),
+            "reason_effect": pa.array(effect.astype(float)),
+            "expected_days": pa.array(expected.astype(float)),
+            "usual_visits": pa.array(visits / around * window["horizon_days"]),
         }
         yield pa.table(columns, schema=schema.SCORES["retention"]), n
 

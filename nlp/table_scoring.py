@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from data.atomic import atomic_file, write_json
 from data.dataset import open_dataset
 from data.errors import UserError
+from data.spreadsheet import safe
 from nlp.files import Chunk, Table, open_table
 
 CHUNK_ROWS = 2_000  # rows of a part: enough to make batches of equal length, and seconds of work
@@ -41,8 +41,6 @@ _GROUP_BYTES = 16 << 20  # of a row group of Parquet output
 _HEAD_BYTES = 1 << 20
 _STATE = "state.json"
 
-_FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _WORD = re.compile(r"[^\W\d_]+")
 _LETTER = re.compile(r"[^\W\d_]")
 _OTHER_LETTER = re.compile(r"[^\W\d_A-Za-zª-ɏḀ-ỿ]")  # of a script that is not Latin
@@ -290,10 +288,10 @@ def _write(table: pa.Table, path: Path, kind: str, header: bool) -> int:
         return 0
     columns, escaped = [], 0
     for column in table.columns:
-        column, n_escaped = _safe(_plain(column))
+        column, n_escaped = safe(_plain(column))
         columns.append(column)
         escaped += n_escaped
-    names, n_escaped = _safe(pa.chunked_array([pa.array(table.column_names, pa.string())]))
+    names, n_escaped = safe(pa.chunked_array([pa.array(table.column_names, pa.string())]))
     with path.open("wb") as file:
         options = pyarrow.csv.WriteOptions(include_header=header, delimiter=_SEPARATORS[kind])
         pyarrow.csv.write_csv(pa.table(columns, names=names.to_pylist()), file, options)
@@ -310,17 +308,6 @@ def _distinct(names: list[str]) -> list[str]:
             free = f"{name}.{number}"
         found.append(free)
     return found
-
-
-def _safe(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, int]:
-    """The column with an apostrophe before every text that a spreadsheet would run, and how many there are."""
-    if not pa.types.is_string(column.type):
-        return column, 0
-    if pc.any(pc.match_substring(column, "\0")).as_py():
-        column = pc.replace_substring(column, "\0", "\ufffd")  # few programs read a file with null bytes
-    risky = pc.and_not(pc.match_substring_regex(column, _FORMULA), pc.match_substring_regex(column, _NUMBER))
-    n_risky = pc.sum(risky).as_py() or 0
-    return (pc.if_else(risky, pc.binary_join_element_wise("'", column, ""), column) if n_risky else column), n_risky
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

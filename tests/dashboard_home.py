@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from data import home, schema
 from data.atomic import write_json, write_text
@@ -56,7 +57,9 @@ def write_run(data: Dataset, model: str, *, fingerprint: str | None = None, reci
 def write_scores(data: Dataset, table: str, frame: pd.DataFrame) -> None:
     folder = home.scores(data.name)
     folder.mkdir(parents=True, exist_ok=True)
-    write_parquet(frame, folder / f"{table}.parquet", schema.SCORES[table])
+    names = [name for name in schema.SCORES[table].names if name in frame or name not in schema.OPTIONAL.get(table, ())]
+    columns = pa.schema([schema.SCORES[table].field(name) for name in names])
+    write_parquet(frame, folder / f"{table}.parquet", columns)
 
 
 def recommendations(data: Dataset, k: int = 15) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dashboard_home as made
+import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -16,7 +17,7 @@ from data.dataset import Dataset, Source, write_dataset
 from recsys import pages
 
 APP = Path(__file__).resolve().parents[1] / "dashboard" / "streamlit_app.py"
-PAGES = ("home", "title", "reviews", "engagement", "models", "datasets")
+PAGES = ("home", "title", "reviews", "engagement", "winback", "models", "datasets")
 
 
 def opened(page: str, **query: str) -> AppTest:
@@ -62,7 +63,7 @@ def test_every_page_with_everything(page: str, full: Dataset) -> None:
 def test_every_page_with_nothing_at_all(page: str, marquee_home: Path) -> None:
     app = opened(page)
     text = check_calm(app)
-    if page in ("home", "reviews", "engagement", "models"):
+    if page in ("home", "reviews", "engagement", "winback", "models"):
         assert "Nothing is loaded yet" in text
         assert "Prepare the demo" in [button.label for button in app.button]
 
@@ -104,7 +105,7 @@ def test_every_page_with_damaged_files(page: str, full: Dataset) -> None:
     for path in home.scores(full.name).glob("*.parquet"):
         path.write_bytes(b"no parquet at all")
     text = check_calm(opened(page, title="i1"))
-    if page in ("home", "reviews", "engagement", "title"):
+    if page in ("home", "reviews", "engagement", "winback", "title"):
         assert "cannot be read as Parquet" in text
 
 
@@ -116,6 +117,8 @@ def test_every_page_of_a_dataset_without_times(page: str, marquee_home: Path) ->
     text = check_calm(opened(page, title="i1"))
     if page == "engagement":
         assert "no calendar" in text
+    if page == "winback":
+        assert "Nobody can be followed here" in text
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -268,6 +271,59 @@ def test_engagement_tells_unusual_days_of_the_series_chosen(full: Dataset, monke
     }
     next(box for box in app.selectbox if box.label == "Series").set_value("active_members").run()
     assert "Unusual days" not in check_calm(app)
+
+
+def at_risk(data: Dataset, **columns: object) -> pd.DataFrame:
+    """A retention table with everything: all members likely to leave, the first of them the most of a loss."""
+    found = made.retention(data)
+    return found.assign(
+        **{
+            "p_return": 0.2,
+            "band": "high",
+            "days_since_last": 40.0,
+            "top_reason": "last seen 40 days ago",
+            "reason_effect": 0.3,
+            "expected_days": 50.0,
+            "usual_visits": np.arange(len(found), 0, -1.0),
+            **columns,
+        }
+    )
+
+
+def test_winback_lists_the_largest_loss_first_with_reason_and_picks(full: Dataset) -> None:
+    scored = at_risk(full)
+    made.write_scores(full, "retention", scored)
+    app = opened("winback")
+    text = check_calm(app)
+    first = scored["user_id"].iloc[0]
+    assert text.index(f"Member {first} ") < text.index(f"Member {scored['user_id'].iloc[1]} ")
+    assert "Likely to leave (80\u00a0%)" in text
+    assert "the chance to return would be 50\u00a0% instead of 20\u00a0%" in text
+    assert f"{len(scored):.1f} visits in 30 days while here · expected loss {0.8 * len(scored):.1f} visits" in text
+    assert text.count("<article") == 12
+    assert text.count('class="mq-poster"') == 36
+    assert "Because they watched" in text
+    app.button[0].click().run()
+    assert check_calm(app).count("<article") == min(24, len(scored))
+
+
+def test_winback_filters_and_says_when_nobody_is_left(full: Dataset) -> None:
+    made.write_scores(full, "retention", at_risk(full, days_since_last=100.0))
+    app = opened("winback")
+    assert "Nobody in this group" in check_calm(app)  # none was seen within 90 days
+    app.selectbox(key="winback-seen-demo").set_value("180 days").run()
+    assert check_calm(app).count("<article") == 12
+    app.get("button_group")[0].set_value("low").run()
+    assert "Nobody in this group" in check_calm(app)
+
+
+def test_winback_shows_text_as_text_and_does_without_recommendations(full: Dataset) -> None:
+    made.write_scores(full, "retention", at_risk(full, top_reason="<img src=x onerror=alert(1)>"))
+    (home.scores(full.name) / "recommendations.parquet").unlink()
+    text = check_calm(opened("winback"))
+    assert "<img" not in text
+    assert "&lt;img src=x" in text
+    assert "Titles will stand beside the members once recommendations are scored" in text
 
 
 def test_models_tell_when_the_baseline_is_better(full: Dataset) -> None:

@@ -296,7 +296,7 @@ def test_the_reason_is_the_driver_whose_replacement_moves_the_model_most() -> No
     module.drift.fill_(drifts[np.abs(np.array(means) - 0.5).argmin()])  # half are likelier to leave
     middle = {name: np.median(getattr(cases, name), axis=0).tolist() for name in ("sequence", "static")}
     reference = Reference.of(middle)
-    p, reasons = top_reasons(module, cases, reference)
+    p, reasons, effects, days = top_reasons(module, cases, reference)
     for row, reason in enumerate(reasons):
         sequence, static = (torch.from_numpy(part[row : row + 1]) for part in (cases.sequence, cases.static))
         with torch.no_grad():
@@ -307,10 +307,15 @@ def test_the_reason_is_the_driver_whose_replacement_moves_the_model_most() -> No
         driver = driver_of(reason)
         if driver is None:
             assert reason == "nothing out of the ordinary"
+            assert effects[row] == 0
             assert wanted <= LEAST_EFFECT
         else:
             assert (effect[driver] if own < 0.5 else -effect[driver]) == pytest.approx(wanted, abs=1e-5)
+            assert effects[row] == pytest.approx(effect[driver], abs=1e-5)
     assert {driver_of(reason) for reason in reasons} >= set(DRIVERS)
+    inputs = torch.from_numpy(cases.sequence), torch.from_numpy(cases.static)
+    with torch.no_grad():
+        np.testing.assert_allclose(days, module.expected_days(module.survival(*inputs)), rtol=1e-4)
     usual = cases.take(np.arange(1))  # a member like the reference in everything has no reason
     for name, values in middle.items():
         getattr(usual, name)[:] = values
