@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME`: peers, variety, cold, scale and reviews; see docs/benchmarks.md."""
+"""`python -m benchmarks NAME`: peers, variety, cold, scale, reviews and series; see docs/benchmarks.md."""
 
 import signal
 import sys
@@ -8,6 +8,7 @@ from benchmarks.cold import cold
 from benchmarks.compare import peers
 from benchmarks.reviews import reviews
 from benchmarks.scale import scale
+from benchmarks.series import series
 from benchmarks.variety import variety
 from data import command
 from data.errors import UserError
@@ -19,6 +20,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "cold": cold,
     "scale": scale,
     "reviews": reviews,
+    "series": series,
 }
 
 

@@ -11,6 +11,7 @@ statsforecast's authors advise, to what MSTL (Bandara et al. 2021) leaves of the
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,8 +62,8 @@ def recent_mean(panel: Panel, horizon: int) -> Answer:
     return Answer(quantiles, time.perf_counter() - started)
 
 
-def classical(panel: Panel, horizon: int) -> dict[str, Answer]:
-    """All the methods' forecasts of the steps after the panel's end, and the mean of the last three."""
+def classical(panel: Panel, horizon: int, methods: Sequence[str] = (NAIVE, ETS, THETA, ARIMA)) -> dict[str, Answer]:
+    """The methods' forecasts of the steps after the panel's end, the recent mean, and the mean of the last three."""
     os.environ.setdefault("NIXTLA_ID_AS_COL", "1")
     from statsforecast import StatsForecast
     from statsforecast.models import MSTL, AutoARIMA, AutoETS, AutoTheta, SeasonalNaive
@@ -81,7 +82,8 @@ def classical(panel: Panel, horizon: int) -> dict[str, Answer]:
     histories, rows = _histories(panel, season)
     found = {mean_name(panel): recent_mean(panel, horizon)}
     shape = (len(panel.series_ids), horizon, len(LEVELS))
-    for name, model in models.items():
+    for name in methods:
+        model = models[name]
         quantiles = np.full(shape, np.nan)
         started = time.perf_counter()
         if len(histories):
@@ -95,7 +97,9 @@ def classical(panel: Panel, horizon: int) -> dict[str, Answer]:
             values = np.stack([table[column + end].to_numpy() for end in _COLUMNS], -1).reshape(-1, *shape[1:])
             quantiles[order] = np.maximum(np.nan_to_num(values), 0.0)
         found[name] = Answer(quantiles, time.perf_counter() - started)
-    parts = [found[name] for name in (ETS, THETA, ARIMA)]
+    parts = [found[name] for name in (ETS, THETA, ARIMA) if name in found]
+    if len(parts) < 3:
+        return found
     mean = np.mean([part.quantiles for part in parts], axis=0)
     return found | {COMBINED: Answer(mean, sum(part.seconds for part in parts))}
 
