@@ -58,9 +58,13 @@ def _reviews(arguments: Namespace) -> Path:
 
 
 def _engagement(arguments: Namespace) -> Path:
+    from forecasting.anomalies import score_unusual
     from forecasting.scorer import score_engagement
 
-    return score_engagement(arguments.dataset, arguments.out, horizon=arguments.horizon)
+    path = score_engagement(arguments.dataset, arguments.out, horizon=arguments.horizon)
+    if arguments.out is None:  # the dashboard's tables, which belong together
+        score_unusual(arguments.dataset)
+    return path
 
 
 def _retention(arguments: Namespace) -> Path:

@@ -39,7 +39,7 @@ SECONDS = {
     "fit-recommender": 75,
     "fit-sentiment": 135,
     "fit-engagement": 80,
-    "fit-retention": 15,
+    "fit-retention": 40,
     "score-recommender": 10,
     "score-sentiment": 95,
     "score-engagement": 8,

@@ -152,26 +152,13 @@ def panel(data: Dataset) -> "Panel":
     return _panel(str(data.folder), data.fingerprint)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Looking for unusual days ...")
-def _unusual(folder: str, fingerprint: str, run: str) -> pd.DataFrame:
-    from data.served import load_served
-    from forecasting.anomalies import anomalies, expected
-    from forecasting.engagement import EngagementLSTM
-    from forecasting.scorer import panel_of_run
-
-    panel = panel_of_run(open_dataset(Path(folder).name), Path(run))
-    module = load_served(EngagementLSTM, Path(run))
-    return anomalies(panel, expected(module, panel, 2 * panel.frequency.windows[1]))
-
-
 def unusual(data: Dataset) -> pd.DataFrame | None:
-    """Unusual steps of each series (see forecasting/anomalies.py); None without a forecaster to expect anything.
+    """Unusual steps of each series (see forecasting/anomalies.py), as `score.py engagement` found them; None before.
 
     Raises:
-        UserError: the run is damaged or was trained on other steps.
+        UserError: the table is damaged.
     """
-    run = runs.current_run(data.name, "engagement")
-    return None if run is None else _unusual(str(data.folder), data.fingerprint, str(run))
+    return scores(data.name, "unusual")
 
 
 @st.cache_resource(max_entries=16, show_spinner=False)

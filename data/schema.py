@@ -71,8 +71,10 @@ TABLES: dict[str, pa.Schema] = {
 }
 
 ASPECTS = pa.list_(pa.struct([("aspect", _STRING), ("p_positive", _FLOAT), ("start", pa.int64()), ("end", pa.int64())]))
+_DRIVERS = pa.list_(pa.struct([(SERIES_ID, _STRING), ("surplus", _FLOAT)]))
 
 SIGNED = "marquee.service"  # in the metadata of review_scores: the name that the drafts are signed with
+
 SCORES: dict[str, pa.Schema] = {
     "recommendations": pa.schema(
         [
@@ -103,6 +105,16 @@ SCORES: dict[str, pa.Schema] = {
             (SERIES_ID, _STRING),
             (DATE, _TIME),
             *[(name, _FLOAT) for name in ("q05", "q25", "q50", "q75", "q95", "mean")],
+            ("run_id", _STRING),
+        ]
+    ),
+    "unusual": pa.schema(
+        [
+            (SERIES_ID, _STRING),
+            (DATE, _TIME),
+            *[(name, _FLOAT) for name in ("value", "q05", "q50", "q95", "mean", "once_in")],
+            ("rarity", _STRING),
+            *[(name, _DRIVERS) for name in ("genres", "titles")],
             ("run_id", _STRING),
         ]
     ),

@@ -12,14 +12,17 @@ only those rarer than `once_in` are reported.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from data import command, runs
-from data.dataset import open_dataset
+from data import command, home, runs
+from data.atomic import atomic_file
+from data.dataset import open_dataset, write_parquet
 from data.errors import UserError
+from data.schema import SCORES, SERIES_ID
 from data.served import load_served
 from forecasting.engagement import EngagementLSTM
 from forecasting.engagement_data import windows_at
@@ -115,6 +118,31 @@ def anomalies(panel: Panel, found: Expected, rarer_than: float = ONCE_IN) -> pd.
     table["rarity"] = [rarity(float(once), panel.frequency.noun) for once in table["once_in"]]
     order = np.lexsort((-np.abs(table["once_in"]), -table["date"].astype("int64")))
     return table.iloc[order].reset_index(drop=True)
+
+
+def score_unusual(dataset: str) -> Path | None:
+    """Write the unusual ones of the last steps as `unusual.parquet` in the dataset's scores folder; return where.
+
+    None, and no table, where the history is too short to say what is unusual.
+
+    Args:
+        dataset: name of the dataset; its current engagement run is used.
+    """
+    found = open_dataset(dataset)
+    run = runs.require_run(found.name, "engagement")
+    panel = panel_of_run(found, run)
+    target = home.scores(found.name) / "unusual.parquet"
+    try:
+        table = anomalies(panel, expected(load_served(EngagementLSTM, run), panel, 2 * panel.frequency.windows[1]))
+    except UserError:
+        target.unlink(missing_ok=True)
+        return None
+    for column in ("genres", "titles"):
+        parts = [[{SERIES_ID: name, "surplus": surplus} for name, surplus in part] for part in table[column]]
+        table[column] = pd.Series(parts, dtype=object)
+    with atomic_file(target) as temporary:
+        write_parquet(table.assign(run_id=run.name), temporary, SCORES["unusual"])
+    return target
 
 
 def command_line(args: list[str]) -> None:

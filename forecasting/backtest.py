@@ -235,7 +235,8 @@ def _backtest_retention(
         seed = trained_with
         cases = data.at(activity, days)
         judged.append(cases)
-        for method, p in predictions(module, data.cases("everything"), cases).items():
+        (found,) = predictions(module, data.cases("everything"), cases)
+        for method, p in found.items():
             predicted.setdefault(method, []).append(p)
     whole = together(judged)
     table: Table = {

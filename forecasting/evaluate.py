@@ -146,21 +146,26 @@ def probability_metrics(label: np.ndarray, p: np.ndarray) -> dict[str, float | N
     }
 
 
-def predictions(module: RetentionLSTM, train: Cases, judged: Cases) -> dict[str, np.ndarray]:
-    """Every method's probabilities for `judged`; the baselines learn from what is known of `train`."""
-    found, known = {OURS: probabilities(module, judged)}, train.known
-    for name, fitted in ((BOOSTING, gradient_boosting), (LOGISTIC, logistic_regression)):
-        method = fitted(known.rft, known.label)
-        if method is not None:
-            found[name] = method.predict_proba(judged.rft)[:, 1]
-    return found | {BASE_RATE: base_rate(known.label, len(judged))}
+def predictions(module: RetentionLSTM, train: Cases, *judged: Cases) -> list[dict[str, np.ndarray]]:
+    """Every method's probabilities for each of `judged`; the baselines learn from what is known of `train`."""
+    known = train.known
+    fitted = {
+        BOOSTING: gradient_boosting(known.rft, known.label),
+        LOGISTIC: logistic_regression(known.rft, known.label),
+    }
+    return [
+        {OURS: probabilities(module, cases)}
+        | {name: method.predict_proba(cases.rft)[:, 1] for name, method in fitted.items() if method is not None}
+        | {BASE_RATE: base_rate(known.label, len(cases))}
+        for cases in judged
+    ]
 
 
 def _measure_retention(module: RetentionLSTM, data: RetentionData) -> dict[str, Any]:
     train = data.cases("train")
     splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
     parts = {split: data.cases(split) for split in splits}
-    predicted = {split: predictions(module, train, cases) for split, cases in parts.items()}
+    predicted = dict(zip(splits, predictions(module, train, *parts.values()), strict=True))
     tables: dict[str, Table] = {
         split: {method: probability_metrics(parts[split].label, p) for method, p in methods.items()}
         for split, methods in predicted.items()

@@ -247,18 +247,15 @@ def test_engagement_shows_how_members_stay(full: Dataset, monkeypatch: pytest.Mo
     }
 
 
-def test_engagement_tells_unusual_days_of_the_series_chosen(full: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dashboard import store
-
+def test_engagement_tells_unusual_days_of_the_series_chosen(full: Dataset) -> None:
     day = pd.Timestamp("2024-04-01", tz="UTC")
     row = {"date": day, "value": 900.0, "q05": 10.0, "q50": 40.0, "q95": 90.0, "mean": 45.0, "once_in": 5000.0}
     told = {
         "rarity": "less than once in 1,000 days",
-        "genres": [("genre:Drama", 500.0)],
-        "titles": [("title:i0", 80.0)],
+        "genres": [{"series_id": "genre:Drama", "surplus": 500.0}],
+        "titles": [{"series_id": "title:i0", "surplus": 80.0}],
     }
-    found = pd.DataFrame([{**row, "series_id": "total", **told}])
-    monkeypatch.setattr(store, "unusual", lambda data: found)
+    made.write_scores(full, "unusual", pd.DataFrame([{**row, "series_id": "total", **told, "run_id": made.RUN}]))
     app = opened("engagement")
     assert "Unusual days" in check_calm(app)
     table = next(frame.value for frame in app.dataframe if "Driven by" in frame.value)

@@ -18,13 +18,16 @@ from conftest import generated_tables
 import score
 from data import home, runs, schema
 from data.dataset import Dataset, Source, open_dataset, write_dataset
+from data.served import load_served
 from forecasting import baselines, retention_reasons, scorer
 from forecasting.__main__ import main
+from forecasting.anomalies import anomalies, expected
+from forecasting.engagement import EngagementLSTM
 from forecasting.evaluate import probabilities
 from forecasting.retention import RetentionLSTM
 from forecasting.retention_data import CHANNELS, STATIC, Activity, Cases, cases_at, load_activity
 from forecasting.retention_reasons import DRIVERS, LEAST_EFFECT, Reference, changed, top_reasons
-from forecasting.scorer import bands, forecast, returns, score_engagement, score_retention
+from forecasting.scorer import bands, forecast, panel_of_run, returns, score_engagement, score_retention
 from forecasting.series import load_panel
 
 DAY = pd.Timedelta(days=1)
@@ -344,6 +347,23 @@ def test_a_reason_states_the_members_own_values(served: Dataset) -> None:
             assert numbers[: len(values[driver])] == values[driver], (user, reason)
 
 
+def test_unusual_steps_are_scored_with_the_forecast(own: Dataset) -> None:
+    out = home.scores("small") / "elsewhere.parquet"
+    assert score.main(["engagement", "--dataset", "small", "--out", str(out)]) == 0
+    path = home.scores("small") / "unusual.parquet"
+    assert not path.exists()  # a file asked for by name is all that is written
+    assert score.main(["engagement", "--dataset", "small"]) == 0
+    assert pq.read_schema(path).equals(schema.SCORES["unusual"])
+    panel = panel_of_run(own, run_of("engagement"))
+    found = anomalies(panel, expected(load_served(EngagementLSTM, run_of("engagement")), panel, 56))
+    table = pd.read_parquet(path)
+    assert len(table) == len(found) > 0
+    assert table["series_id"].tolist() == found["series_id"].tolist()
+    np.testing.assert_allclose(table["once_in"], found["once_in"], rtol=1e-6)
+    for kept, told in zip(table["genres"], found["genres"], strict=True):
+        assert [(part["series_id"], part["surplus"]) for part in kept] == told
+
+
 # -- mistakes --------------------------------------------------------------------------------------------------------
 
 
@@ -409,8 +429,8 @@ def test_an_interruption_leaves_the_earlier_scores(
     own: Dataset, what: str, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert score.main([what, "--dataset", "small"]) == 0
-    (path,) = home.scores("small").iterdir()
-    before = path.read_bytes()
+    (path,) = [p for p in home.scores("small").iterdir() if p.name != "unusual.parquet"]
+    before, tables = path.read_bytes(), sorted(home.scores("small").iterdir())
     whole = getattr(scorer, source)
 
     def interrupted(*args: object, **kwargs: object) -> Iterator[object]:
@@ -420,7 +440,7 @@ def test_an_interruption_leaves_the_earlier_scores(
     monkeypatch.setattr(scorer, source, interrupted)
     assert score.main([what, "--dataset", "small"]) == 130
     assert path.read_bytes() == before
-    assert list(home.scores("small").iterdir()) == [path]
+    assert sorted(home.scores("small").iterdir()) == tables
 
 
 def test_a_run_says_how_its_inputs_are_cut(served: Dataset) -> None:

@@ -1,15 +1,14 @@
 """Engagement: how much is watched and will be, and who is about to leave."""
 
 import html
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
 from dashboard import charts, moods, onboarding, page, series, staying, store
 from data.dataset import Dataset
-from data.errors import UserError
 from data.schema import SERIES_ID
 
 if TYPE_CHECKING:
@@ -101,11 +100,8 @@ def members(data: Dataset) -> None:
 
 
 def _unusual(data: Dataset, series_id: str) -> pd.DataFrame:
-    """The unusual steps of a series, the latest first; none without a forecaster that fits the data."""
-    try:
-        found = store.unusual(data)
-    except UserError:  # a run that must be trained again: the forecast beside it says so
-        found = None
+    """The unusual steps of a series, the latest first; none before they were scored."""
+    found = store.unusual(data)
     nothing = pd.DataFrame({"date": pd.to_datetime([], utc=True), "series_id": [], "value": []})
     return nothing if found is None else found[found["series_id"] == series_id]
 
@@ -117,8 +113,8 @@ def unusual_days(odd: pd.DataFrame, names: Callable[[str], str], steps: "Frequen
         f"{steps.noun} before.</p>"
     )
 
-    def driven(parts: list[tuple[str, float]]) -> str:
-        return ", ".join(f"{names(name).removeprefix('Genre: ')} {surplus:+,.0f}" for name, surplus in parts)
+    def driven(parts: Sequence[Mapping[str, Any]]) -> str:
+        return ", ".join(f"{names(part[SERIES_ID]).removeprefix('Genre: ')} {part['surplus']:+,.0f}" for part in parts)
 
     table = pd.DataFrame(
         {
