@@ -163,7 +163,7 @@ class RetentionLSTM(pl.LightningModule):
     def fit_encoding(self, cases: Cases) -> None:
         """Set the edges of the encoding from the cases that will be trained on."""
         for net in (self.net, self.average):
-            net.encoding.fit(torch.from_numpy(cases.static).to(self.device))
+            net.encoding.fit(torch.from_numpy(cases.static))
 
     def forward(self, sequence: Tensor, static: Tensor) -> Tensor:
         """Probabilities to come back within the horizon. Shape: (batch,)."""
@@ -193,12 +193,11 @@ class RetentionLSTM(pl.LightningModule):
             return
         self.fit_encoding(data.cases(data.fit_on))
         if self._fitted:
-            latest = data.latest("test")
-            parts = (latest.sequence, latest.static, latest.next_visit, latest.observed)
-            sequence, static, next_visit, observed = (torch.from_numpy(part).to(self.device) for part in parts)
+            fitted = self._fitted.pop().to(self.device).eval()
             with torch.no_grad():
-                logits = self._fitted.pop().to(self.device).average.eval()(sequence, static)
-            self.drift.copy_(drift_of(logits, *outcomes(self.ends, next_visit, observed)))
+                for batch in data.latest("test").batches(data.batch_size):
+                    fitted.held_out({name: part.to(self.device) for name, part in batch.items()})
+            self.drift.copy_(fitted.drift_seen())
 
     def warm_start(self, fitted: "RetentionLSTM") -> None:
         """Let `fitted` tell, when this one begins to learn from everything, what it missed at the test cut."""
@@ -224,24 +223,36 @@ class RetentionLSTM(pl.LightningModule):
     def _outcomes(self, batch: Batch) -> tuple[Tensor, Tensor]:
         return outcomes(self.ends, batch["next_visit"], batch["observed"])
 
-    def _held_out(self, batch: Batch, split: str) -> tuple[Tensor, Tensor, Tensor]:
+    def held_out(self, batch: Batch) -> Tensor:
+        """Mean loss of a batch that is not learned from; what it says of the drift is kept for `drift_seen`."""
         logits = self.average(batch["sequence"], batch["static"])
         found = self._outcomes(batch)
-        loss = likelihood_loss(logits, *found).mean()
-        self.log(f"{split}/loss", loss, on_epoch=True, batch_size=len(batch["label"]), prog_bar=True, sync_dist=True)
-        return logits, *found
+        self._seen.append((logits.float().mean(0), *found))
+        return likelihood_loss(logits, *found).mean()
+
+    def drift_seen(self) -> Tensor:
+        """The drift in all batches since the last call."""
+        z, event, at_risk = (torch.cat(part) for part in zip(*self._seen, strict=True))
+        self._seen.clear()
+        return drift_of(z, event, at_risk)
+
+    def _log_held_out(self, batch: Batch, split: str) -> None:
+        loss, n = self.held_out(batch), len(batch["label"])
+        self.log(f"{split}/loss", loss, on_epoch=True, batch_size=n, prog_bar=True, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        self._seen.append(self._held_out(batch, "val"))
+        self._log_held_out(batch, "val")
 
     def on_validation_epoch_end(self) -> None:
-        logits, event, at_risk = (torch.cat(part, dim=-2) for part in zip(*self._seen, strict=True))
-        self._seen.clear()
+        drift = self.drift_seen()
         if not self.trainer.sanity_checking:
-            self.drift.copy_(self.trainer.strategy.reduce(drift_of(logits, event, at_risk), reduce_op="mean"))
+            self.drift.copy_(self.trainer.strategy.reduce(drift, reduce_op="mean"))
 
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        self._held_out(batch, "test")
+        self._log_held_out(batch, "test")
+
+    def on_test_epoch_end(self) -> None:
+        self._seen.clear()
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Any]:
         return {"user": batch["user"], "p_return": self(batch["sequence"], batch["static"])}
@@ -275,16 +286,16 @@ def likelihood_loss(logits: Tensor, event: Tensor, at_risk: Tensor) -> Tensor:
     return (entropy * at_risk).sum(-1)
 
 
-def drift_of(logits: Tensor, event: Tensor, at_risk: Tensor, ridge: float = 20.0, steps: int = 20) -> Tensor:
+def drift_of(z: Tensor, event: Tensor, at_risk: Tensor, ridge: float = 20.0, steps: int = 20) -> Tensor:
     """d that minimises the cross-entropy of sigmoid(z + d) summed over what is known, + ridge / 2 * d^2, by Newton.
 
-    z is the mean of the heads' logits, (heads, batch, intervals). The ridge is a prior of standard deviation 0.22: with
-    a hundred returns known, a fifth of what they say is held back.
+    z is the mean of the heads' logits; all shapes are (batch, intervals). The ridge is a prior of standard deviation
+    0.22: with a hundred returns known, a fifth of what they say is held back.
     """
-    z = logits.double().mean(0)
+    z = z.double()
     drift = z.new_zeros(())
     for _ in range(steps):
         hazard = torch.sigmoid(z + drift)
         gradient = ((hazard - event) * at_risk).sum() + ridge * drift
         drift = drift - (gradient / ((hazard * (1 - hazard) * at_risk).sum() + ridge)).clamp(-1, 1)
-    return drift.to(logits.dtype)
+    return drift.float()
