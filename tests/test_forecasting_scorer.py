@@ -203,6 +203,16 @@ def test_every_member_with_an_event_has_a_chance_to_return(served: Dataset, tmp_
     assert table["band"].tolist() == wanted.tolist()
     assert table["run_id"].unique().tolist() == [run_of("retention").name]
     assert (table["top_reason"].str.len() > 0).all()
+    assert table["expected_days"].between(0, 90).all()
+    day = (served.as_of - events["timestamp"]) // DAY
+    days = day.groupby(events["user_id"]).agg(["min", "max", "nunique"])
+    usual = days["nunique"] / np.maximum(days["max"] - days["min"] + 1, 30) * 30
+    pd.testing.assert_series_equal(
+        table.set_index("user_id")["usual_visits"].sort_index(),
+        usual.sort_index(),
+        check_names=False,
+        check_index_type=False,
+    )
 
 
 def test_bands_at_their_borders() -> None:
