@@ -506,4 +506,8 @@ def test_the_refitted_model_takes_up_what_the_fitted_one_missed() -> None:
         trainer.limit_val_batches = 0  # as in a refit
         trainer.fit(served, datamodule=data)
         drifts[name] = float(served.drift)
+        with torch.no_grad():
+            for batch in data.latest("test").batches(64):
+                fitted.eval().held_out(batch)
+        assert drifts[name] == pytest.approx(float(fitted.drift_seen()), abs=1e-4)
     assert drifts["gone"] < drifts["as ever"] - 0.5
