@@ -378,7 +378,7 @@ class RetentionData(pl.LightningDataModule):
 
     def reference(self) -> Cases:
         """One case that stands for the members who came back: the median of each input over them (or over all)."""
-        cases = self.cases("everything").known
+        cases = self.cases("everything")
         back = cases.take(np.flatnonzero(cases.label == 1)) if (cases.label == 1).any() else cases
         none, one = np.zeros(1, np.int64), np.ones(1, np.float32)
         sequence, static = (np.median(part, axis=0, keepdims=True) for part in (back.sequence, back.static))

@@ -36,7 +36,7 @@ LEAST_EFFECT = 0.005  # what moves the chance by less is no reason
 class Reference:
     """The inputs of a typical member who came back."""
 
-    sequence: Tensor  # (n_weeks, channels)
+    sequence: Tensor  # (n_visits, channels)
     static: Tensor  # (features,)
 
     @staticmethod
@@ -80,7 +80,7 @@ def top_reasons(
 
 
 def changed(sequence: Tensor, static: Tensor, reference: Reference, driver: str) -> tuple[Tensor, Tensor]:
-    """The inputs with one driver's replaced by the reference's. Shapes: (cases, weeks, channels), (cases, features)."""
+    """The inputs with one driver's replaced by the reference's. Shapes: (cases, visits, channels), (cases, static)."""
     static_names, channel_names = DRIVERS[driver]
     sequence, static = sequence.clone(), static.clone()
     for name in channel_names:

@@ -221,6 +221,7 @@ def retention(data: Dataset) -> None:
         f"On average the model expects {100 * scored['p_return'].mean():.0f} % of "
         f"{page.count(len(scored), 'member')} back. Behind each band stands its mean risk to leave.</p>"
     )
+    st.page_link("views/winback.py", label="Whom to win back", icon=":material/group:", query_params=page.address())
     left, right = st.columns([2, 3], gap="large")
     with left:
         _bands(scored, bands)
