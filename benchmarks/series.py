@@ -19,7 +19,6 @@ from forecasting.classical import ETS, NAIVE, classical
 from forecasting.engagement import EngagementLSTM
 from forecasting.forecast import forecast_panel
 from forecasting.frequency import FREQUENCIES
-from forecasting.prior import prior_weights
 from forecasting.series import Panel
 
 _FIRST_DAY = 19_000  # days since 1970
@@ -84,9 +83,5 @@ def generated(n_series: int, n_steps: int, seed: int = 0) -> Panel:
 def forecaster(horizon: int) -> EngagementLSTM:
     """The forecaster before it has seen a dataset; both networks are asked, as after a fit."""
     module = EngagementLSTM(horizon=horizon)
-    chosen, steps = module.hparams, FREQUENCIES["daily"]
-    sizes = max(horizon, steps.horizon), chosen["hidden_size"], chosen["n_layers"], chosen["prior_steps"]
-    weights = prior_weights(steps, *sizes, torch.device("cpu"))
-    for part in (module.net, module.prior):
-        part.load_state_dict(weights)
+    module.load_prior(torch.device("cpu"))
     return module.eval()

@@ -72,11 +72,7 @@ def scores(name: str, table: str) -> pd.DataFrame | None:
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _read_scores(path: str, table: str, age: tuple[int, int]) -> pd.DataFrame:
     optional = OPTIONAL.get(table, ())
-    needed = [name for name in SCORES[table].names if name not in optional]
-    found = read_parquet(Path(path), None if optional else needed)
-    if missing := [name for name in needed if name not in found]:
-        raise UserError(f"{path} has no column {', '.join(missing)}: write it again with score.py.")
-    return found.reindex(columns=SCORES[table].names) if optional else found
+    return read_parquet(Path(path), [name for name in SCORES[table].names if name not in optional], optional)
 
 
 def scores_are_probabilities(name: str) -> bool:

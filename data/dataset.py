@@ -110,21 +110,29 @@ class Dataset:
         return dict(zip(items[schema.ITEM_ID], items[schema.TITLE], strict=True))
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+def read_parquet(path: Path, columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> pd.DataFrame:
     """Read a Parquet file with our dtypes.
+
+    Args:
+        columns: to read; default: all.
+        optional: further ones, which are empty where the file lacks them.
 
     Raises:
         UserError: the file is missing, is no Parquet or lacks a column.
     """
     try:
-        table = pq.read_table(path, columns=list(columns) if columns is not None else None)
+        there = pq.read_schema(path).names
+        missing = [name for name in columns or () if name not in there]
+        wanted = None if columns is None else [name for name in (*columns, *optional) if name in there]
+        table = pq.read_table(path, columns=wanted)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the command that writes it again.") from None
     except (pa.ArrowException, OSError) as failure:
         raise UserError(f"{path} cannot be read as Parquet ({failure}): fetch or import the dataset again.") from None
-    if columns is not None and (missing := [c for c in columns if c not in table.column_names]):
+    if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}: fetch or import the dataset again.")
-    return table.to_pandas(types_mapper=TEXT_DTYPES.get)
+    frame = table.to_pandas(types_mapper=TEXT_DTYPES.get)
+    return frame if columns is None or not optional else frame.reindex(columns=[*columns, *optional])
 
 
 def write_parquet(frame: pd.DataFrame, path: Path, arrow: pa.Schema) -> None:

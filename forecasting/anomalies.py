@@ -131,9 +131,10 @@ def score_unusual(dataset: str) -> Path | None:
     found = open_dataset(dataset)
     run = runs.require_run(found.name, "engagement")
     panel = panel_of_run(found, run)
+    module = load_served(EngagementLSTM, run)
     target = home.scores(found.name) / "unusual.parquet"
     try:
-        table = anomalies(panel, expected(load_served(EngagementLSTM, run), panel, 2 * panel.frequency.windows[1]))
+        table = anomalies(panel, expected(module, panel, 2 * panel.frequency.windows[1]))
     except UserError:
         target.unlink(missing_ok=True)
         return None

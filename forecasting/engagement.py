@@ -85,13 +85,16 @@ class EngagementLSTM(pl.LightningModule):
         self._history: dict[str, Tensor] | None = None
 
     def setup(self, stage: str) -> None:
+        if stage == "fit" and self.hparams["prior_steps"] > 0:
+            self.load_prior(self.trainer.strategy.root_device)
+
+    def load_prior(self, device: torch.device) -> None:
+        """Give both networks the weights learned from made-up series, which are trained on `device` if need be."""
         chosen = self.hparams
-        if stage != "fit" or chosen["prior_steps"] == 0:
-            return
         # Shorter horizons share one prior: what it learned further ahead does no harm nearby.
         horizon = max(chosen["horizon"], self.frequency.horizon)
         sizes = horizon, chosen["hidden_size"], chosen["n_layers"], chosen["prior_steps"]
-        weights = prior_weights(self.frequency, *sizes, self.trainer.strategy.root_device)
+        weights = prior_weights(self.frequency, *sizes, device)
         for part in (self.net, self.prior):
             part.load_state_dict(weights)
 

@@ -18,7 +18,7 @@ there is nothing before them to learn from, the forecaster stays what made-up se
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from data.atomic import write_json
 from data.dataset import open_dataset
 from data.errors import UserError
+from forecasting.batches import as_it_is
 from forecasting.forecaster import Batch
 from forecasting.frequency import Frequency
 from forecasting.series import Panel, load_panel
@@ -138,11 +139,7 @@ class Draw(Sampler[int]):
 def loader(windows: Windows, batch_size: int, windows_per_epoch: int = 0) -> DataLoader[Batch]:
     """Batches of `windows`: in order, or `windows_per_epoch` (at most all) at random without repetition."""
     sampler = Draw(len(windows), min(windows_per_epoch, len(windows))) if windows_per_epoch else None
-    return DataLoader(windows, batch_size=batch_size, sampler=sampler, collate_fn=_as_it_is)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch  # `Windows` makes whole batches
+    return DataLoader(windows, batch_size=batch_size, sampler=sampler, collate_fn=as_it_is)
 
 
 class EngagementData(pl.LightningDataModule):

@@ -28,7 +28,7 @@ ago. A batch holds
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,7 @@ from torch.utils.data import Dataset as TorchDataset
 from data.atomic import write_json
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
+from forecasting.batches import as_it_is
 from forecasting.events import members_events
 
 Batch = dict[str, Tensor]
@@ -163,7 +164,7 @@ class Cases:
         return self.take(np.flatnonzero(np.isfinite(self.label)))
 
     def batches(self, batch_size: int, shuffle: bool = False) -> DataLoader[Batch]:
-        return DataLoader(_Rows(self), batch_size=batch_size, shuffle=shuffle, collate_fn=_as_it_is)
+        return DataLoader(_Rows(self), batch_size=batch_size, shuffle=shuffle, collate_fn=as_it_is)
 
 
 _PARTS = tuple(part.name for part in fields(Cases))
@@ -184,10 +185,6 @@ class _Rows(TorchDataset[Batch]):
     def __getitems__(self, indices: list[int]) -> Batch:
         rows = torch.tensor(indices)
         return {name: part[rows] for name, part in self.parts.items()}
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def cases_at(activity: Activity, cut: int, horizon_days: int, n_visits: int, until: int = 0) -> Cases:
@@ -279,15 +276,11 @@ class RetentionData(pl.LightningDataModule):
             if value < 1:
                 raise UserError(f"--data.{name} {value} must be at least 1.")
         self.dataset = dataset
-        self.horizon_days, self.n_visits, self.batch_size, self.max_cases = (
-            horizon_days,
-            n_visits,
-            batch_size,
-            max_cases,
-        )
-        self.half_life_days = half_life_days
+        self.horizon_days, self.n_visits, self.half_life_days = horizon_days, n_visits, half_life_days
+        self.batch_size, self.max_cases = batch_size, max_cases
         self.fit_on: Literal["train", "everything"] = "train"
         self._activity: Activity | None = None
+        self._latest_cases: tuple[Split, Cases] | None = None
 
     @property
     def activity(self) -> Activity:
@@ -312,7 +305,7 @@ class RetentionData(pl.LightningDataModule):
                 f"within {self.horizon_days} days can be learnt and checked with {needed} or more: add earlier "
                 f"events{fix}."
             )
-        self._activity = activity
+        self._activity, self._latest_cases = activity, None
         return self
 
     def until(self, split: Split) -> int:
@@ -328,11 +321,16 @@ class RetentionData(pl.LightningDataModule):
         return list(range(until + 1, oldest + 1, CUT_STRIDE_DAYS))
 
     def cases(self, split: Split) -> Cases:
-        """All cases of a split, a sample of them with weights for those that are trained on.
+        """All cases of a split, a sample of them with weights for those that are trained on. The last split is kept.
 
         Raises:
             UserError: there is no case.
         """
+        if self._latest_cases is None or self._latest_cases[0] != split:
+            self._latest_cases = split, self._cases(split)
+        return self._latest_cases[1]
+
+    def _cases(self, split: Split) -> Cases:
         cuts, until = self.cuts(split), self.until(split)
         is_training = split in ("train", "everything")
         n = len(self.activity.user_ids)

@@ -68,12 +68,11 @@ def cohort(data: Dataset, scored: pd.DataFrame) -> None:
     page.number_cards(_numbers(members, scored, horizon))
     st.space("small")
     catalogue = store.catalogue(data) if data.has("items") else None
-    picks = _picks(data, members)
+    listed = with_picks(members, _picks(data, members), _titles(catalogue))
     key = f"winback-shown-{data.name}-{band}-{seen}"
     shown = st.session_state.get(key, SHOWN)
-    _heading(data, members, picks, catalogue, str(band), SEEN[seen])
-    listed = with_picks(members.head(shown), picks, _titles(catalogue))
-    st.html("".join(_row(data, member, catalogue, horizon) for member in listed.to_dict("records")))
+    _heading(data, listed, str(band), SEEN[seen])
+    st.html("".join(_row(data, member, catalogue, horizon) for member in listed.head(shown).to_dict("records")))
     if len(members) > shown:
         more = f"Show {min(SHOWN, len(members) - shown)} more"
         st.button(more, key=f"{key}-more", on_click=st.session_state.update, args=({key: shown + SHOWN},))
@@ -125,27 +124,20 @@ def _titles(catalogue: pd.DataFrame | None) -> pd.Series:
     return pd.Series(dtype=object) if catalogue is None else catalogue["shown_title"].astype(object)
 
 
-def _heading(
-    data: Dataset,
-    members: pd.DataFrame,
-    picks: pd.DataFrame,
-    catalogue: pd.DataFrame | None,
-    band: str,
-    seen_within: int | None,
-) -> None:
-    whole = with_picks(members, picks, _titles(catalogue))
+def _heading(data: Dataset, listed: pd.DataFrame, band: str, seen_within: int | None) -> None:
+    has_picks = (listed["item_1"] != "").any()
     left, right = st.columns([3, 1], vertical_alignment="center")
     with left:
         st.html(
             "<p class='mq-muted'>The largest expected loss first: how often a member used to come, times the risk to "
             "leave."
-            + ("" if len(picks) else " Titles will stand beside the members once recommendations are scored.")
+            + ("" if has_picks else " Titles will stand beside the members once recommendations are scored.")
             + "</p>"
         )
     with right:
         st.download_button(
             "Export as CSV",
-            as_csv(pa.Table.from_pandas(whole, preserve_index=False)).to_pybytes(),
+            as_csv(pa.Table.from_pandas(listed, preserve_index=False)).to_pybytes(),
             file_name=f"win-back-{data.name}-{band}{'' if seen_within is None else f'-{seen_within}-days'}.csv",
             mime="text/csv",
             icon=":material/download:",
