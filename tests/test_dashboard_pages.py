@@ -1,6 +1,9 @@
 """Every page with everything, with nothing, and with tables missing or damaged: no exception ever reaches it."""
 
+import ast
+import gc
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ import dashboard_home as made
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit import config
 from streamlit.testing.v1 import AppTest
 
 from data import home
@@ -21,7 +25,12 @@ PAGES = ("home", "title", "reviews", "engagement", "winback", "models", "dataset
 
 
 def opened(page: str, **query: str) -> AppTest:
-    """The page as a reader gets it who opens its address."""
+    """The page as a reader gets it who opens its address.
+
+    AppTest does not read the configuration beside the main script, as `streamlit run` does.
+    """
+    options = tomllib.loads((APP.parent / ".streamlit" / "config.toml").read_text())
+    config.set_option("runner.magicEnabled", options["runner"]["magicEnabled"])
     app = AppTest.from_file(str(APP), default_timeout=60)
     for key, value in query.items():
         app.query_params[key] = value
@@ -397,3 +406,24 @@ def test_a_defect_becomes_a_notice_with_the_place_of_the_log(marquee_home: Path)
     assert not app.exception
     assert str(marquee_home / "dashboard.log") in text_of(app)
     assert "ZeroDivisionError: a defect" in (marquee_home / "dashboard.log").read_text()
+
+
+def test_garbage_collected_while_a_page_is_compiled_does_it_no_harm(marquee_home: Path) -> None:
+    """CPython 3.11 raises SystemError from `ast.parse` when a finalizer parses too: Streamlit's magic must be off."""
+
+    def parse(phase: str, info: dict[str, int], deeper: int = 15) -> None:
+        if deeper:
+            parse(phase, info, deeper - 1)
+        else:
+            ast.parse("a = (1, 2)")
+
+    before = gc.get_threshold()
+    gc.callbacks.append(parse)
+    gc.set_threshold(20)
+    try:
+        app = opened("reviews")
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(parse)
+    assert app.main.children  # a main script that does not compile shows nothing at all
+    assert not app.exception
