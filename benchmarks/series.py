@@ -10,13 +10,16 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pytorch_lightning as pl
 import torch
 
 from data import command, report
 from data.errors import UserError
+from data.quiet import quiet_lightning
 from forecasting.accuracy import OURS, actuals, tables_of
 from forecasting.classical import ETS, NAIVE, classical
 from forecasting.engagement import EngagementLSTM
+from forecasting.engagement_data import EngagementData
 from forecasting.forecast import forecast_panel
 from forecasting.frequency import FREQUENCIES
 from forecasting.series import Panel
@@ -41,14 +44,12 @@ def series(args: list[str]) -> None:
             raise UserError(f"--{flag} {getattr(known, flag)} must be at least {least}.")
     panel = generated(known.series, known.steps + known.horizon)
     history = panel.until(known.steps).known()
-    module = forecaster(known.horizon)
+    module = forecaster(first(history, known.sample), known.horizon)
     started = time.perf_counter()
     ours = forecast_panel(module, history, known.horizon).quantiles
     seconds = {OURS: time.perf_counter() - started}
     sample = min(known.sample, known.series)
-    history, panel = (
-        replace(part, series_ids=part.series_ids[:sample], values=part.values[:sample]) for part in (history, panel)
-    )
+    history, panel = first(history, sample), first(panel, sample)
     found = classical(history, known.horizon, (NAIVE, ETS))
     answers = {OURS: ours[:sample]} | {name: answer.quantiles for name, answer in found.items()}
     rate = {OURS: known.series / seconds[OURS], ETS: sample / found[ETS].seconds}
@@ -80,8 +81,20 @@ def generated(n_series: int, n_steps: int, seed: int = 0) -> Panel:
     return Panel(ids, _FIRST_DAY, FREQUENCIES["daily"], values)
 
 
-def forecaster(horizon: int) -> EngagementLSTM:
-    """The forecaster before it has seen a dataset; both networks are asked, as after a fit."""
+def first(panel: Panel, n: int) -> Panel:
+    """The first `n` series of a panel."""
+    return replace(panel, series_ids=panel.series_ids[:n], values=panel.values[:n])
+
+
+def forecaster(history: Panel, horizon: int) -> EngagementLSTM:
+    """The forecaster before it is trained on a dataset; both networks are asked, as after a fit.
+
+    What a fit finds out without training (the leaning, the width of the intervals) is found out on `history`.
+    """
     module = EngagementLSTM(horizon=horizon)
     module.load_prior(torch.device("cpu"))
+    data = EngagementData("generated", horizon).use(history)
+    quiet_lightning()
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer.validate(module, data, verbose=False)
     return module.eval()

@@ -18,11 +18,12 @@ from pytorch_lightning.cli import LightningCLI
 from data import command, evaluation
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
+from forecasting.ablation import left_out, parts_of
 from forecasting.accuracy import OURS, Table, actuals, coverage_by_origin, losses, tables_of, verdict
 from forecasting.classical import MAX_ARIMA_SEASON, MAX_HISTORY, NAIVE, classical, mean_name
 from forecasting.engagement import EngagementLSTM
 from forecasting.engagement_data import EngagementData
-from forecasting.evaluate import counted, predictions, probability_metrics, verdicts
+from forecasting.evaluate import counted, predictions, probabilities, probability_metrics, verdicts
 from forecasting.forecast import forecast_panel
 from forecasting.metrics import standard_error
 from forecasting.retention import RetentionLSTM
@@ -33,6 +34,7 @@ LINKS = (("frequency", "frequency"), ("horizon", "horizon"), ("horizon_days", "h
 BEST = {"relmae": "min", "mase": "min", "smape": "min", "wql": "min"} | {
     "auroc": "max", "pr_auc": "max", "log_loss": "min", "brier": "min", "ece": "min", "lift@10%": "max",
 }  # fmt: skip
+_ABLATION = "parts left out"
 KINDS = {"engagement": (EngagementLSTM, EngagementData), "retention": (RetentionLSTM, RetentionData)}
 CONFIGS = {m: Path(__file__).parent / "configs" / f"{m}-quick.yaml" for m in ("engagement", "retention")}
 
@@ -59,6 +61,7 @@ def evaluate(args: list[str]) -> None:
     parser.add_argument(
         "--refits", type=int, default=5, help="at how many origins the engagement model is trained anew (default: 5)"
     )
+    parser.add_argument("--ablation", action="store_true", help="measure too what each part of the model is worth")
     parser.add_argument("--again", action="store_true", help="measure even if the same was measured before")
     known, rest = parser.parse_known_args(args)
     for flag in ("horizon", "origins", "stride", "refits"):
@@ -70,6 +73,8 @@ def evaluate(args: list[str]) -> None:
     _require_kind(known.config, known.model)
     backtest = _backtest_engagement if known.model == "engagement" else _backtest_retention
     asked = {"horizon": known.horizon, "origins": known.origins, "stride": known.stride, "refits": known.refits}
+    if known.ablation:
+        asked["ablation"] = True
     result = evaluation.kept(dataset, known.model, argv, asked, lambda: backtest(argv, dataset, **asked), known.again)
     evaluation.show(result, BEST)
 
@@ -142,7 +147,13 @@ def _configured(
 
 
 def _backtest_engagement(
-    argv: list[str], dataset: Dataset, horizon: int | None, origins: int, stride: int | None, refits: int
+    argv: list[str],
+    dataset: Dataset,
+    horizon: int | None,
+    origins: int,
+    stride: int | None,
+    refits: int,
+    ablation: bool = False,
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         data = _configured(argv, "engagement", dataset.name, horizon, Path(name)).datamodule
@@ -159,6 +170,7 @@ def _backtest_engagement(
         argv, "engagement", dataset.name, horizon, [dates[i] for i in trained], [known[i] for i in trained]
     )
     found: dict[str, list[np.ndarray]] = {}
+    without: dict[str, list[np.ndarray]] = {}
     seconds: dict[str, float] = {}
     for number, part in enumerate(known):
         started = time.perf_counter()
@@ -167,6 +179,9 @@ def _backtest_engagement(
         ours = forecast_panel(module, part, horizon).quantiles
         seconds[OURS] = seconds.get(OURS, 0.0) + time.perf_counter() - started
         found.setdefault(OURS, []).append(ours)
+        for left, weights in parts_of(module).items() if ablation else ():
+            with left_out(module, weights):
+                without.setdefault(left, []).append(forecast_panel(module, part, horizon).quantiles)
         print(f"Origin {number + 1} of {origins}: {dates[number]}, the classical methods", flush=True)
         for method, answer in classical(part, horizon).items():
             found.setdefault(method, []).append(answer.quantiles)
@@ -174,10 +189,15 @@ def _backtest_engagement(
     answers = {method: np.stack(parts, axis=1) for method, parts in found.items()}
     actual = actuals(panel, at, horizon, panel.n_steps)
     tables = tables_of(panel, answers, NAIVE, actual, int(at[0]), seconds)
+    shown = {f"{steps.count(horizon)} ahead" + (f": {name}" if name else ""): t for name, t in tables.items()}
+    if without:
+        ablated = {method: np.stack(parts, axis=1) for method, parts in without.items()}
+        ablated = {name: answers[name] for name in (OURS, NAIVE)} | ablated
+        shown[f"{steps.count(horizon)} ahead: {_ABLATION}"] = tables_of(panel, ablated, NAIVE, actual, int(at[0]))[""]
     covered = coverage_by_origin(answers[OURS], actual)
     error = standard_error(covered, overlap=-(-horizon // max(1, int(back[0] - back[1]))) if origins > 1 else 0)
     return {
-        "metrics": {f"{steps.count(horizon)} ahead" + (f": {name}" if name else ""): t for name, t in tables.items()},
+        "metrics": shown,
         "split": {
             "protocol": f"rolling origin: {origins} origins from {dates[0]} to {dates[-1]}, the model trained anew at "
             f"{len(trained)} of them on what was known by then",
@@ -218,13 +238,20 @@ def _series_note(panel: Panel) -> list[str]:
 
 
 def _backtest_retention(
-    argv: list[str], dataset: Dataset, horizon: int | None, origins: int, stride: int | None, refits: int
+    argv: list[str],
+    dataset: Dataset,
+    horizon: int | None,
+    origins: int,
+    stride: int | None,
+    refits: int,
+    ablation: bool = False,
 ) -> dict[str, Any]:
     horizon, stride = horizon or 30, stride or 14
     activity = load_activity(dataset)
     room = activity.span_days - horizon - (3 * horizon + MIN_HISTORY_DAYS)
     back = _steps_back(room, origins, stride, dataset.name, f"{activity.span_days} days of events")
     predicted: dict[str, list[np.ndarray]] = {}
+    without: dict[str, list[np.ndarray]] = {}
     judged = []
     cuts = [int(days) for days in back + horizon]
     names = [f"{days} days before the clock" for days in cuts]
@@ -238,12 +265,20 @@ def _backtest_retention(
         (found,) = predictions(module, data.cases("everything"), cases)
         for method, p in found.items():
             predicted.setdefault(method, []).append(p)
+        for left, weights in parts_of(module).items() if ablation else ():
+            with left_out(module, weights):
+                without.setdefault(left, []).append(probabilities(module, cases))
     whole = together(judged)
     table: Table = {
         m: probability_metrics(whole.label, np.concatenate(p)) for m, p in predicted.items() if len(p) == origins
     }
+    shown = {f"back within {horizon} days": table}
+    if without:
+        shown[f"back within {horizon} days: {_ABLATION}"] = {OURS: table[OURS]} | {
+            left: probability_metrics(whole.label, np.concatenate(p)) for left, p in without.items()
+        }
     return {
-        "metrics": {f"back within {horizon} days": table},
+        "metrics": shown,
         "split": {
             "protocol": f"rolling origin: {origins} cuts from {cuts[0]} to {cuts[-1]} days before "
             "the clock, the model trained anew at each on what was known by then",

@@ -5,16 +5,19 @@ Two networks of forecasting/forecaster.py forecast together. The first, the prio
 with a share of made-up ones in every batch against forgetting. In the unit z of a window
 
     z = (1 - a) z_prior + a z_tuned                   a of 0, 1/4, 1/2, 3/4 or 1, from validation
-    z = (1 - g) z + g z_recent                        g = shrinkage * (error of the recent median / best error)^-6
-    z = median + v (z - median)                       v from validation, see `widths`
+    z = (1 - g) z + g z_recent                        g = l * n / (n + 4) * (error of the recent median / best error)^-6
+    z = median + v (z - median)                       v, see `widths`; l of 0, 1/4, 1/2, 3/4 or 1
 
-The second line leans on the plain quantiles of the last six weeks as far as no expert has done better than their
-median: shrinkage towards a simple method, which helps on short noisy histories and is nothing where there is a season
-or a trend. The third widens or narrows the intervals in the manner of conformalised quantile regression (Romano et al.
-2019), on validation and on the whole history before it: the prior has seen none of it, so its errors there are honest.
+The second line leans on the plain quantiles of the n values of the last six weeks as far as no expert has done better
+than their median: shrinkage towards a simple method, which helps on short noisy histories and harms where there is a
+season or a trend; the data decide on l. The third widens or narrows the intervals in the manner of conformalised
+quantile regression (Romano et al. 2019). Both l and v come from validation and the whole history before it: the prior
+has seen none of it, so its errors there are honest.
+
 Forecasts of series that have only ever been whole numbers are whole numbers.
 
-As one validation block is one draw, a is the least that comes within MARGIN of the best.
+As one history is one draw, a is the least and l the most that comes within MARGIN of the best: what has been right on
+many series holds until the data say otherwise.
 """
 
 from typing import Any
@@ -31,8 +34,10 @@ from forecasting.synthetic import synthetic_windows
 
 QUANTILES = ("q05", "q25", "q50", "q75", "q95")
 BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
+LEANINGS = (1.0, 0.75, 0.5, 0.25, 0.0)
 MARGIN = 0.01
 _RECENT_MEDIAN = 3  # place among the experts of the median of the recent history
+_FEW = 4.0  # so many recent values are half believed
 _LOYALTY = 6.0  # how quickly the plain quantiles are left when another expert has done better
 
 
@@ -50,7 +55,6 @@ class EngagementLSTM(pl.LightningModule):
         l2: weight decay.
         prior_steps: batches of made-up series that the prior is trained on; 0 starts from nothing.
         synthetic_share: made-up windows in a batch, as a share of the dataset's.
-        shrinkage: how far forecasts lean on plain quantiles at most.
     """
 
     model_name = "engagement"
@@ -69,7 +73,6 @@ class EngagementLSTM(pl.LightningModule):
         l2: float = 1e-2,
         prior_steps: int = 700,
         synthetic_share: float = 0.5,
-        shrinkage: float = 0.75,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -77,8 +80,10 @@ class EngagementLSTM(pl.LightningModule):
         self.net = Forecaster(self.frequency, hidden_size, n_layers, dropout)
         self.prior = Forecaster(self.frequency, hidden_size, n_layers, 0.0).requires_grad_(False)
         self.blend: Tensor
+        self.lean: Tensor
         self.widths: Tensor
         self.register_buffer("blend", torch.tensor(0.5))
+        self.register_buffer("lean", torch.tensor(1.0))
         self.register_buffer("widths", torch.ones(len(LEVELS)))
         self._seen: list[dict[str, Tensor]] = []
         self._earlier: list[dict[str, Tensor]] = []
@@ -106,7 +111,7 @@ class EngagementLSTM(pl.LightningModule):
         """
         window = read(batch, self.frequency)
         prior, tuned, factor = self._both(window, batch["phase"])
-        z = self._leaning(window, torch.lerp(prior, tuned, self.blend))
+        z = torch.lerp(torch.lerp(prior, tuned, self.blend), window.recent[:, None], self.lean * leanable(window))
         z = widened(z, self.widths)
         quantiles = window.scale.to_values(z)
         mean = mean_of(quantiles, factor)
@@ -123,14 +128,10 @@ class EngagementLSTM(pl.LightningModule):
             prior, prior_factor = self.prior(window, phase)
         return prior, tuned, torch.lerp(prior_factor, factor, self.blend)
 
-    def _leaning(self, window: Window, z: Tensor) -> Tensor:
-        errors = window.errors
-        share = self.hparams["shrinkage"] * (errors[:, _RECENT_MEDIAN] / errors.amin(1)) ** -_LOYALTY
-        return torch.lerp(z, window.recent[:, None].expand_as(z), share[:, None, None])
-
     def warm_start(self, fitted: "EngagementLSTM") -> None:
-        """Take over what only held-out data can teach: the blend and the width of the intervals."""
+        """Take over what only held-out data can teach: blend, leaning and the width of the intervals."""
         self.blend.copy_(fitted.blend)
+        self.lean.copy_(fitted.lean)
         self.widths.copy_(fitted.widths)
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -156,8 +157,10 @@ class EngagementLSTM(pl.LightningModule):
         kept.append(
             {
                 "target": window.scale.to_z(target.nan_to_num(0.0))[known],
-                "prior": torch.maximum(self._leaning(window, prior), floor[..., None])[known],
-                "tuned": torch.maximum(self._leaning(window, tuned), floor[..., None])[known],
+                "prior": torch.maximum(prior, floor[..., None])[known],
+                "tuned": torch.maximum(tuned, floor[..., None])[known],
+                "recent": torch.maximum(window.recent[:, None], floor[..., None]).expand_as(prior)[known],
+                "leanable": leanable(window).expand_as(target[..., None])[known],
                 "norm": window.norm.expand_as(target)[known],
             }
         )
@@ -174,23 +177,32 @@ class EngagementLSTM(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         seen = _joined(self._seen)
-        losses = torch.stack([_loss_at(seen, blend) for blend in BLENDS])
-        losses = self.trainer.strategy.reduce(losses, reduce_op="mean")
-        chosen = int((losses <= losses.amin() * (1 + MARGIN)).int().argmax())
-        self.log("val/loss", losses[chosen], prog_bar=True)
+        if self._earlier and not self.trainer.sanity_checking:
+            self._history = _joined(self._earlier)
+        self._earlier.clear()
+        known = [seen] if self._history is None else [seen, self._history]
+        honest = {name: torch.cat([part[name] for part in known]) for name in seen}
+        # The prior's errors are honest in all of `honest`, the tuned network's in `seen` alone.
+        leaning = LEANINGS[self._first_within_margin([_loss_at(honest, 0.0, lean) for lean in LEANINGS])[0]]
+        chosen, loss = self._first_within_margin([_loss_at(seen, blend, leaning) for blend in BLENDS])
+        self.log("val/loss", loss, prog_bar=True)
         self.log("val/blend", float(BLENDS[chosen]))
+        self.log("val/lean", leaning)
         if not self.trainer.sanity_checking:
             self.blend.fill_(BLENDS[chosen])
-            target, z = seen["target"], torch.lerp(seen["prior"], seen["tuned"], self.blend)
-            if self._earlier:
-                self._history = _joined(self._earlier)
-            if self._history is not None:
-                target, z = torch.cat([target, self._history["target"]]), torch.cat([z, self._history["prior"]])
-            self.widths.copy_(self.trainer.strategy.reduce(widths(target, z), reduce_op="mean"))
-        self._earlier.clear()
+            self.lean.fill_(leaning)
+            blends = [BLENDS[chosen], 0.0]
+            z = torch.cat([_forecast(part, blend, leaning) for part, blend in zip(known, blends, strict=False)])
+            self.widths.copy_(self.trainer.strategy.reduce(widths(honest["target"], z), reduce_op="mean"))
+
+    def _first_within_margin(self, losses: list[Tensor]) -> tuple[int, Tensor]:
+        """Place and value of the first loss that comes within MARGIN of the least, the same in all processes."""
+        everywhere = self.trainer.strategy.reduce(torch.stack(losses), reduce_op="mean")
+        chosen = int((everywhere <= everywhere.amin() * (1 + MARGIN)).int().argmax())
+        return chosen, everywhere[chosen]
 
     def on_test_epoch_end(self) -> None:
-        self.log("test/loss", _loss_at(_joined(self._seen), float(self.blend)), sync_dist=True)
+        self.log("test/loss", _loss_at(_joined(self._seen), float(self.blend), float(self.lean)), sync_dist=True)
 
     def predict_step(self, batch: Batch, batch_index: int) -> dict[str, Any]:
         """One row for each series and step: its place in the panel, the quantiles and the mean."""
@@ -215,10 +227,23 @@ def _joined(kept: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return joined
 
 
-def _loss_at(seen: dict[str, Tensor], blend: float) -> Tensor:
-    """Mean pinball loss in units of a fair expert's error, at a weight of the tuned network."""
-    z = torch.lerp(seen["prior"], seen["tuned"], blend)
-    return (pinball(seen["target"], z).mean(-1) / seen["norm"]).clamp_max(15).mean()
+def leanable(window: Window) -> Tensor:
+    """How far the plain quantiles of the recent history may be leant on; (batch, 1, 1).
+
+    1 where there are many of its values and no expert has done better than their median.
+    """
+    behind = window.errors[:, _RECENT_MEDIAN, None] / window.errors.amin(1, keepdim=True)
+    return (behind**-_LOYALTY * window.n_recent / (window.n_recent + _FEW))[..., None]
+
+
+def _forecast(seen: dict[str, Tensor], blend: float, lean: float) -> Tensor:
+    """Quantiles as z (steps, levels) at a weight of the tuned network and a leaning on the recent quantiles."""
+    return torch.lerp(torch.lerp(seen["prior"], seen["tuned"], blend), seen["recent"], lean * seen["leanable"])
+
+
+def _loss_at(seen: dict[str, Tensor], blend: float, lean: float) -> Tensor:
+    """Mean pinball loss in units of a fair expert's error."""
+    return (pinball(seen["target"], _forecast(seen, blend, lean)).mean(-1) / seen["norm"]).clamp_max(15).mean()
 
 
 def widened(z: Tensor, factors: Tensor) -> Tensor:

@@ -265,7 +265,7 @@ class EngagementData(pl.LightningDataModule):
         return loader(self.training_windows(), self.batch_size, self.windows_per_epoch)
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        """The validation block, and HISTORY_WINDOWS windows evenly from before it, for the width of the intervals."""
+        """The validation block, and HISTORY_WINDOWS windows evenly from before it, for leaning and intervals."""
         block = self._held_out("validation")
         earlier = self.training_windows()
         chosen = torch.linspace(0, len(earlier) - 1, min(len(earlier), HISTORY_WINDOWS)).long()

@@ -79,6 +79,7 @@ class Window:
         rest: z without its seasons (batch, context).
         steps: distances between neighbouring quantiles of the residuals (batch, levels - 1).
         recent: quantiles of z itself over the last six weeks or the like (batch, levels).
+        n_recent: how many values those are of (batch, 1).
         static: (batch, _N_STATIC).
         norm: a fair expert's error, the unit of the loss (batch, 1).
     """
@@ -91,6 +92,7 @@ class Window:
     rest: Tensor
     steps: Tensor
     recent: Tensor
+    n_recent: Tensor
     static: Tensor
     norm: Tensor
 
@@ -162,6 +164,7 @@ def read(batch: Batch, frequency: Frequency) -> Window:
         rest=said.rest,
         steps=steps,
         recent=_quantiles(z[:, -lately:], known[:, -lately:]),
+        n_recent=known[:, -lately:].sum(1, keepdim=True),
         static=static,
         norm=errors.median(1, keepdim=True).values + 0.02,
     )

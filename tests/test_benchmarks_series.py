@@ -1,5 +1,6 @@
 """Forecasting many series beside AutoETS: the same series, and what both say of them."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,15 @@ from benchmarks.__main__ import main
 from forecasting.engagement import EngagementLSTM
 
 
+@pytest.mark.parametrize("steps", ["60", "28"])
 def test_the_table_has_both_and_their_rates(
-    marquee_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    steps: str, marquee_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = EngagementLSTM(horizon=7, hidden_size=4).eval()
-    monkeypatch.setattr(benchmark, "forecaster", lambda horizon: small)
-    argv = ["series", "--series", "30", "--steps", "60", "--horizon", "7", "--sample", "6"]
+    monkeypatch.setattr(benchmark, "EngagementLSTM", partial(EngagementLSTM, hidden_size=4, prior_steps=2))
+    argv = ["series", "--series", "30", "--steps", steps, "--horizon", "7", "--sample", "6"]
     assert main(argv) == 0
     printed = capsys.readouterr().out
-    for words in ("the first 6 of 30 daily series of 60 days, 7 days ahead", "LSTM", "AutoETS", "times as many"):
+    for words in (f"the first 6 of 30 daily series of {steps} days, 7 days ahead", "LSTM", "AutoETS", "times as many"):
         assert words in printed
 
 

@@ -10,11 +10,12 @@ from device_check import on_meta, one_device
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from torch import Tensor
 
 from data.errors import UserError
 from forecasting.accuracy import OURS
 from forecasting.classical import NAIVE, mean_name
-from forecasting.engagement import BLENDS, EngagementLSTM, widened, widths
+from forecasting.engagement import BLENDS, EngagementLSTM, leanable, widened, widths
 from forecasting.engagement_data import EngagementData, Windows, windows_at, windows_to_come
 from forecasting.evaluate import forecasts, measure
 from forecasting.forecast import forecast_panel
@@ -310,13 +311,16 @@ def test_plain_quantiles_are_leant_on_where_nothing_does_better() -> None:
     noise = rng.gamma(1.2, 50, CONTEXT) + 0.1
     season = 100 * np.exp(np.sin(np.arange(CONTEXT) * 2 * np.pi / 7)) + rng.normal(0, 1, CONTEXT)
     batch = batch_at(panel_of([noise, season]), CONTEXT)
-    module = module_of(shrinkage=0.5)
-    window = read(batch, DAILY)
-    z, _ = module.net(window, batch["phase"])
-    leaning = module._leaning(window, z)
-    share = ((leaning - z) / (window.recent[:, None] - z)).mean((1, 2))
-    assert share[0] > 0.2
-    assert share[1] < 0.01
+    module, window = module_of(), read(batch, DAILY)
+    alone, leaning = torch.zeros(()), torch.tensor(0.5)
+    quantiles = []
+    for module.lean in (alone, leaning):
+        quantiles.append(module(batch)[0])
+    moved = (quantiles[1] - quantiles[0]).abs().sum((1, 2)) / quantiles[0].sum((1, 2))
+    assert moved[0] > 0.02
+    assert moved[1] < 1e-3
+    assert leanable(window)[0] > 0.4
+    assert leanable(window)[1] < 0.02
 
 
 @pytest.mark.parametrize("settings", [{}, {"n_layers": 2, "dropout": 0.3}, {"prior_steps": 0}])
@@ -437,11 +441,41 @@ def test_without_validation_gain_the_prior_alone_speaks() -> None:
     target = torch.linspace(-1, 1, 500)
     right, wrong = (target[:, None] + offset + torch.linspace(-1, 1, 5) for offset in (0.0, 3.0))
     for prior, tuned, blend in ((right, wrong, 0.0), (wrong, right, 1.0), (right, right, 0.0)):
-        module._seen.append({"target": target, "prior": prior, "tuned": tuned, "norm": torch.ones(500)})
-        module.trainer = pl.Trainer(accelerator="cpu", barebones=True)
-        module.log = lambda *_, **__: None  # type: ignore[method-assign]
-        module.on_validation_epoch_end()
+        module._seen.append(held_out(target, prior, tuned, recent=right, lean=0.0))
+        end_validation(module)
         assert float(module.blend) == blend
+
+
+def held_out(target: Tensor, prior: Tensor, tuned: Tensor, recent: Tensor, lean: float) -> dict[str, Tensor]:
+    """What a step keeps of held-out windows, for `lean` the share that may be leant on the recent quantiles."""
+    may = torch.full((len(target), 1), lean)
+    kept = {"target": target, "prior": prior, "tuned": tuned, "recent": recent, "leanable": may}
+    return kept | {"norm": torch.ones(len(target))}
+
+
+def end_validation(module: EngagementLSTM) -> None:
+    module.trainer = pl.Trainer(accelerator="cpu", barebones=True)
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    module.on_validation_epoch_end()
+
+
+@pytest.mark.parametrize(("prior_is_off", "recent_is_off", "lean"), [(0.5, 0.0, 1.0), (0.0, 0.5, 0.0), (0.0, 0.0, 1.0)])
+def test_history_and_validation_decide_on_the_leaning(prior_is_off: float, recent_is_off: float, lean: float) -> None:
+    """Leaning stays unless it has been wrong; one good validation block does not outweigh a history."""
+    module = module_of()
+    target = torch.linspace(-1, 1, 500)
+    fair = target[:, None] + torch.linspace(-1, 1, 5)
+    module._seen.append(held_out(target[:50], fair[:50], fair[:50], fair[:50], lean=1.0))
+    module._earlier.append(held_out(target, fair + prior_is_off, fair + 9, fair + recent_is_off, lean=1.0))
+    end_validation(module)
+    assert float(module.lean) == lean
+    assert float(module.blend) == 0.0
+    assert module._earlier == []
+    end_of_next = module._history
+    module._seen.append(held_out(target[:50], fair[:50], fair[:50], fair[:50], lean=1.0))
+    end_validation(module)
+    assert module._history is end_of_next
+    assert float(module.lean) == lean
 
 
 def test_a_checkpoint_is_plain_weights_and_keeps_the_corrections(tmp_path: Path, marquee_home: Path) -> None:
@@ -449,6 +483,7 @@ def test_a_checkpoint_is_plain_weights_and_keeps_the_corrections(tmp_path: Path,
     module, trainer = fitted(data, epochs=1, hidden_size=4, prior_steps=2)
     assert not torch.equal(module.widths, torch.ones(len(LEVELS)))
     module.blend.fill_(0.75)
+    module.lean.fill_(0.25)
     trainer.save_checkpoint(tmp_path / "model.ckpt", weights_only=True)
     loaded = EngagementLSTM.load_from_checkpoint(tmp_path / "model.ckpt", map_location="cpu", weights_only=True).eval()
     batch = next(iter(data.predict_dataloader()))
@@ -457,7 +492,7 @@ def test_a_checkpoint_is_plain_weights_and_keeps_the_corrections(tmp_path: Path,
     fresh = EngagementLSTM(hidden_size=4)
     fresh.warm_start(loaded)
     assert torch.equal(fresh.widths, module.widths)
-    assert float(fresh.blend) == 0.75
+    assert (float(fresh.blend), float(fresh.lean)) == (0.75, 0.25)
 
 
 @pytest.mark.parametrize("name", list(FREQUENCIES))
