@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PEERS := benchmarks/.venv
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint clean browser benchmark-peers-env
+.PHONY: install demo test lint clean browser postgres benchmark-peers-env
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -44,6 +44,13 @@ browser:
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 			echo "Installing chromium ..."; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
 		else echo "No chromium found: the browser test will fail until you install it (e.g. sudo apt-get install chromium)."; fi
+
+# The tests of the event store run against SQLite and, where one is installed, a PostgreSQL server of their own.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "Installing postgresql ..."; apt-get update -qq && apt-get install -y -qq postgresql >/dev/null; \
+		else echo "No PostgreSQL server found: its tests will be skipped."; fi
 
 # What HistoryNet is measured against wants other releases than we do, so it has an environment of its own.
 benchmark-peers-env: $(PEERS)/.installed

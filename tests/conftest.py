@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,34 @@ def marquee_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MARQUEE_HOME", str(home))
     monkeypatch.delenv("MARQUEE_DATASET", raising=False)
     return home
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """A PostgreSQL server of the tests' own; skips where none is installed."""
+    import database_server
+
+    if database_server.programs() is None:
+        pytest.skip("no PostgreSQL server is installed (apt-get install postgresql)")
+    with database_server.postgres() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, marquee_home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty database of each kind, as the environment names it; returns its kind."""
+    if request.param == "postgresql":
+        import sqlalchemy
+
+        server, name = request.getfixturevalue("postgres_server"), f"test_{uuid.uuid4().hex[:12]}"
+        engine = sqlalchemy.create_engine(f"{server}/postgres", isolation_level="AUTOCOMMIT")
+        with engine.connect() as opened:
+            opened.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        monkeypatch.setenv("MARQUEE_DATABASE_URL", f"{server}/{name}")
+    else:
+        monkeypatch.delenv("MARQUEE_DATABASE_URL", raising=False)
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")

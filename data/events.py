@@ -1,0 +1,251 @@
+"""What members do in the dashboard: views, ratings, thumbs, their list, clicks, impressions and reviews.
+
+Kept in the database (data/database.py) the moment it happens. An event is written once, however often it is sent: its
+`event_id` is made where it happens and names it. Each has two times: `made_at` by the wall clock, and `service_time`,
+which continues from the dataset's own clock, so that events of today join a dataset that ends in 1998 without a gap of
+decades. `python -m data export-events` turns them into rows of the tables.
+"""
+
+import datetime as dt
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    select,
+)
+
+from data.database import METADATA, connection, insert
+from data.dataset import Dataset
+from data.schema import ITEM_ID, KIND, KINDS, MINUTES, RATING, REVIEW_ID, STARS, TEXT, USER_ID
+
+MAX_ID = 1000
+_NUMBER = BigInteger().with_variant(Integer(), "sqlite")
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True),
+    Column("event_id", String(36), nullable=False, unique=True),
+    Column("dataset", String(100), nullable=False),
+    Column(USER_ID, String(MAX_ID), nullable=False),
+    Column(ITEM_ID, String(MAX_ID)),
+    Column(KIND, String(20), nullable=False),
+    Column(RATING, Float),
+    Column(MINUTES, Float),
+    Column("place", String(200)),
+    Column("rank", Integer),
+    Column("run_id", String(100)),
+    Column("made_at", DateTime(timezone=True), nullable=False),
+    Column("service_time", DateTime(timezone=True), nullable=False),
+    CheckConstraint(f"kind IN ({', '.join(map(repr, KINDS))})", name="known_kind"),
+    Index("events_of_member", "dataset", USER_ID, "number"),
+    Index("events_of_dataset", "dataset", "number"),
+    sqlite_autoincrement=True,
+)
+REVIEWS = Table(
+    "member_reviews",
+    METADATA,
+    Column("number", _NUMBER, primary_key=True),
+    Column(REVIEW_ID, String(36), nullable=False, unique=True),
+    Column("dataset", String(100), nullable=False),
+    Column(USER_ID, String(MAX_ID), nullable=False),
+    Column(ITEM_ID, String(MAX_ID), nullable=False),
+    Column(TEXT, Text, nullable=False),
+    Column(STARS, Float),
+    Column("made_at", DateTime(timezone=True), nullable=False),
+    Column("service_time", DateTime(timezone=True), nullable=False),
+    Index("reviews_of_member", "dataset", USER_ID, "number"),
+    Index("reviews_of_title", "dataset", ITEM_ID, "number"),
+    sqlite_autoincrement=True,
+)
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that a member did, or saw offered.
+
+    Attributes:
+        kind: one of data.schema.KINDS.
+        rating: of a rating, on the dataset's own scale.
+        place: where it happened: the page, or the row that offered the title.
+        rank: place of the title in that row, from 1.
+        run_id: of the recommender that offered it.
+        event_id: names the event; sent twice, it is kept once.
+        made_at: with a time zone.
+    """
+
+    user_id: str
+    kind: str
+    item_id: str | None = None
+    rating: float | None = None
+    minutes: float | None = None
+    place: str | None = None
+    rank: int | None = None
+    run_id: str | None = None
+    event_id: str = field(default_factory=_new_id)
+    made_at: dt.datetime = field(default_factory=_now)
+
+    def __post_init__(self) -> None:
+        """Raise a ValueError for what no table could hold."""
+        if self.kind not in KINDS:
+            raise ValueError(f"kind {self.kind!r} is none of {', '.join(KINDS)}")
+        _require_id(USER_ID, self.user_id)
+        if self.item_id is not None:
+            _require_id(ITEM_ID, self.item_id)
+        for name, value in ((RATING, self.rating), (MINUTES, self.minutes)):
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"{name} {value} is no number")
+        if self.kind == "rating" and self.rating is None:
+            raise ValueError("a rating needs a rating")
+
+
+@dataclass(frozen=True)
+class Review:
+    """A review that a member wrote; `review_id` names it as `event_id` does an event."""
+
+    user_id: str
+    item_id: str
+    text: str
+    stars: float | None = None
+    review_id: str = field(default_factory=_new_id)
+    made_at: dt.datetime = field(default_factory=_now)
+
+    def __post_init__(self) -> None:
+        """Raise a ValueError for what no table could hold."""
+        _require_id(USER_ID, self.user_id)
+        _require_id(ITEM_ID, self.item_id)
+        if not self.text.strip():
+            raise ValueError("a review needs a text")
+
+
+def _require_id(name: str, value: str) -> None:
+    if not 1 <= len(value) <= MAX_ID:
+        raise ValueError(f"{name} must have 1 to {MAX_ID:,} characters")
+    if "\x00" in value:
+        raise ValueError(f"{name} holds a null character")
+
+
+def service_time(dataset: Dataset, made_at: dt.datetime) -> dt.datetime:
+    """The time on the dataset's clock: its `as_of`, plus what has passed since its tables were written.
+
+    Never before `as_of`; without a clock the time by the wall.
+    """
+    made_at = made_at.astimezone(dt.UTC)
+    if dataset.as_of is None:
+        return made_at
+    written = dt.datetime.fromisoformat(dataset.created_at).astimezone(dt.UTC)
+    return dataset.as_of.to_pydatetime() + max(made_at - written, dt.timedelta(0))
+
+
+def record(dataset: Dataset, happened: Sequence[Event]) -> int:
+    """Keep events, all or none; returns how many were new. When this returns, they are on disk.
+
+    Raises:
+        UserError: the database cannot be reached or written.
+    """
+    rows = [
+        {name: getattr(one, name) for name in _OF_EVENT} | _times(dataset, one.made_at) | {"dataset": dataset.name}
+        for one in happened
+    ]
+    return _add(EVENTS, rows, "event_id")
+
+
+def write_review(dataset: Dataset, review: Review) -> bool:
+    """Keep a review; False when it was kept before.
+
+    Raises:
+        UserError: the database cannot be reached or written.
+    """
+    row = {name: getattr(review, name) for name in (REVIEW_ID, USER_ID, ITEM_ID, TEXT, STARS)}
+    row[TEXT] = row[TEXT].replace("\x00", "")  # which PostgreSQL does not take
+    return _add(REVIEWS, [row | _times(dataset, review.made_at) | {"dataset": dataset.name}], REVIEW_ID) == 1
+
+
+_OF_EVENT = ("event_id", USER_ID, ITEM_ID, KIND, RATING, MINUTES, "place", "rank", "run_id")
+
+
+def _times(dataset: Dataset, made_at: dt.datetime) -> dict[str, dt.datetime]:
+    return {"made_at": made_at.astimezone(dt.UTC), "service_time": service_time(dataset, made_at)}
+
+
+def _add(table: Table, rows: list[dict[str, Any]], name: str) -> int:
+    if not rows:
+        return 0
+    added = 0
+    with connection() as opened:
+        for start in range(0, len(rows), 500):  # SQLite takes 32,766 values in a statement
+            part = rows[start : start + 500]
+            asked = insert(opened, table).values(part).on_conflict_do_nothing(index_elements=[name])
+            added += len(opened.execute(asked.returning(table.c[name])).all())
+    return added
+
+
+def events(dataset: str, user_id: str | None = None, kinds: Sequence[str] = KINDS, after: int = 0) -> pd.DataFrame:
+    """Events of a dataset in the order of writing.
+
+    Columns: number, event_id, user_id, item_id, kind, rating, minutes, place, rank, run_id, made_at and service_time
+    (both UTC).
+
+    Args:
+        dataset: its name.
+        user_id: of one member alone.
+        kinds: of these kinds alone.
+        after: with a higher number alone.
+
+    Raises:
+        UserError: the database cannot be reached.
+    """
+    chosen = select(*[column for column in EVENTS.c if column.name != "dataset"])
+    chosen = chosen.where(EVENTS.c.dataset == dataset, EVENTS.c.number > after)
+    if user_id is not None:
+        chosen = chosen.where(EVENTS.c.user_id == user_id)
+    if tuple(kinds) != KINDS:
+        chosen = chosen.where(EVENTS.c.kind.in_(kinds))
+    return _read(chosen.order_by(EVENTS.c.number), [c.name for c in EVENTS.c if c.name != "dataset"])
+
+
+def reviews(dataset: str, user_id: str | None = None, item_id: str | None = None, after: int = 0) -> pd.DataFrame:
+    """Reviews that members wrote, in the order of writing: number, review_id, user_id, item_id, text, stars, made_at,
+    service_time (both UTC); arguments as of `events`.
+
+    Raises:
+        UserError: the database cannot be reached.
+    """
+    chosen = select(*[column for column in REVIEWS.c if column.name != "dataset"])
+    chosen = chosen.where(REVIEWS.c.dataset == dataset, REVIEWS.c.number > after)
+    if user_id is not None:
+        chosen = chosen.where(REVIEWS.c.user_id == user_id)
+    if item_id is not None:
+        chosen = chosen.where(REVIEWS.c.item_id == item_id)
+    return _read(chosen.order_by(REVIEWS.c.number), [c.name for c in REVIEWS.c if c.name != "dataset"])
+
+
+def _read(chosen: Any, names: list[str]) -> pd.DataFrame:
+    with connection() as opened:
+        rows = opened.execute(chosen).all()
+    frame = pd.DataFrame(rows, columns=names, dtype=object)
+    for name in ("made_at", "service_time"):  # SQLite keeps no zone: what it gives is the UTC that was written
+        frame[name] = pd.to_datetime(frame[name], utc=True).dt.as_unit("us")
+    numeric = {name: "float64" for name in (RATING, MINUTES, STARS) if name in frame}
+    return frame.astype(numeric | {"number": "int64"})
