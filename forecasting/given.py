@@ -50,8 +50,13 @@ def _usual(rows: pd.DataFrame) -> Frequency:
     return of_distance(float(usual.median()) / DAY_US if len(usual) else 1.0)
 
 
-def given_panel(dataset: Dataset, frequency: Frequency | None) -> Panel:
+def given_panel(dataset: Dataset, frequency: Frequency | None, last_day: int | None = None) -> Panel:
     """The ready-made series in steps of `frequency`; None chooses it by them.
+
+    Args:
+        dataset: with metrics.
+        frequency: of the steps.
+        last_day: with which weeks end, in days since 1970 (default: with the clock). Later values are left out.
 
     Raises:
         UserError: there is nothing up to the clock, a value is negative, or the series span too many steps.
@@ -69,6 +74,14 @@ def given_panel(dataset: Dataset, frequency: Frequency | None) -> Panel:
 
     unit = frequency.units(micros)
     last = int(frequency.units(np.array([as_of_us]))[0])
+    unit_us = HOUR_US if frequency.unit == "h" else DAY_US
+    is_open = frequency.unit != "M" and as_of_us % unit_us < LATE * unit_us
+    in_weeks = frequency.size > 1 and frequency.unit == "D"
+    if in_weeks:
+        if last_day is None and len(finer) == len(usual):
+            last_day = last - is_open  # weeks that are added up here end, as a log's, with a day that is over
+        if last_day is not None and (unit <= last_day).any():
+            rows, unit, last, is_open = rows[unit <= last_day], unit[unit <= last_day], last_day, False
     # Steps are laid out backward from the clock: weeks end with the week of the last value, whatever its weekday.
     n_steps = int((last - unit.min()) // frequency.size + 1)
     if n_steps > MAX_STEPS:
@@ -77,7 +90,11 @@ def given_panel(dataset: Dataset, frequency: Frequency | None) -> Panel:
             "panel: look for a wrong date in the file and import it again."
         )
     first = last - (n_steps - 1) * frequency.size
-    if frequency.size > 1 and frequency.unit == "D":
+    if in_weeks:
+        if last_day is not None:
+            first -= (
+                frequency.size - 1
+            )  # weekly values keep their dates, weeks that are added up have their first day's
         step = n_steps - 1 - (last - unit) // frequency.size
     else:
         first -= first % frequency.size if frequency.unit == "M" else 0
@@ -90,8 +107,11 @@ def given_panel(dataset: Dataset, frequency: Frequency | None) -> Panel:
     number = np.bincount(at, minlength=size).reshape(shape)
     adds_up = np.array([name in finer for name in names], dtype=bool)[:, None]
     values = np.where(number > 0, total / np.where(adds_up, 1, np.maximum(number, 1)), np.nan)
-    unit_us = HOUR_US if frequency.unit == "h" else DAY_US
-    if frequency.unit != "M" and as_of_us % unit_us < LATE * unit_us:
+    if in_weeks:  # a first week that is not whole would look like a rise
+        begin = pd.Series(unit).groupby(codes).min().to_numpy() - first
+        cut = np.flatnonzero(adds_up[:, 0] & (begin % frequency.size > 0))
+        values[cut, begin[cut] // frequency.size] = np.nan
+    if is_open:
         values[adds_up[:, 0], -1] = np.nan
     return Panel(tuple(map(str, names)), first, frequency, values)
 

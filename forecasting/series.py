@@ -106,7 +106,8 @@ def load_panel(
     counted = log.panel(n_titles, chosen_before_steps)
     if not dataset.has("metrics"):
         return counted
-    return _side_by_side(given_panel(dataset, counted.frequency), counted)
+    end = counted.first_unit + counted.n_steps * counted.frequency.size
+    return _side_by_side(given_panel(dataset, counted.frequency, end - 1), counted)
 
 
 def _quoted(column: str) -> str:

@@ -11,7 +11,7 @@ from data.dataset import Source, write_dataset
 from data.errors import UserError
 from forecasting import anomalies as module_under_test
 from forecasting.__main__ import main
-from forecasting.anomalies import anomalies, drivers, expected, once_in
+from forecasting.anomalies import Expected, anomalies, drivers, expected, once_in, sentence
 from forecasting.engagement import EngagementLSTM
 from forecasting.frequency import FREQUENCIES
 from forecasting.series import Panel
@@ -30,7 +30,9 @@ def panel_of(n_days: int = 150) -> Panel:
 def fresh() -> EngagementLSTM:
     """Near the simple methods, which is all that Poisson counts around a level need."""
     torch.manual_seed(0)
-    return EngagementLSTM(hidden_size=6).eval()
+    module = EngagementLSTM(hidden_size=6).eval()
+    module.lean.fill_(0.0)
+    return module
 
 
 def test_doctests() -> None:
@@ -46,6 +48,8 @@ def test_rarity_by_hand() -> None:
     found = once_in(np.broadcast_to(quantiles, (7, 5)), values)
     np.testing.assert_allclose(found, [0, 0, 100, 500, 0, -100, np.nan])
     assert once_in(np.zeros((1, 5)), np.array([1e9]))[0] == 1e6  # a tail says nothing about more
+    narrow = np.expm1(np.array([[2.0] * 5] * 2)), np.expm1(np.array([2.05, 1.95]))
+    np.testing.assert_allclose(once_in(*narrow), [100, -100])  # a constant history is no proof of a constant future
 
 
 def test_ordinary_days_are_not_reported_and_a_burst_is() -> None:
@@ -110,6 +114,21 @@ def test_the_command_prints_what_drove_a_burst(small_dataset, capsys: pytest.Cap
     assert f"{day:%Y-%m-%d}  total: " in out
     assert "title:i3 +9" in out or "title:i3 +8" in out
     assert "lay outside their 90 % interval" in out
+    steps = [line for line in out.splitlines() if line.startswith("20")]
+    assert all("  total: " in line for line in steps)
+    assert f"{len(steps)} of the last 56 days of total were rarer than once in 60; " in out
+    assert int(out.rpartition("% of all values")[0].rpartition(" ")[2]) < 50
+    assert main(["anomalies", "--data.dataset", "small", "--series", "title:i3", "--once-in", "20"]) == 0
+    out = capsys.readouterr().out
+    assert all("  title:i3: " in line for line in out.splitlines() if line.startswith("20"))
+    assert f"{day:%Y-%m-%d}" in out
+    assert "of title:i3 were rarer than once in 20; " in out
+    assert main(["anomalies", "--data.dataset", "small", "--steps", "5"]) == 0
+    out = capsys.readouterr().out
+    assert f"{day:%Y-%m-%d}" not in out  # the burst was before those
+    assert "of the last 5 days" in out
+    assert main(["anomalies", "--data.dataset", "small", "--once-in", "2e6"]) == 0
+    assert capsys.readouterr().out.startswith("0 of the last 56 days of total")
     for flags, words in (
         (["--series", "genre:Nonsense"], "no such series"),
         (["--steps", "0"], "--steps 0 must be at least 1"),
@@ -123,3 +142,32 @@ def test_without_a_run_the_command_says_what_to_do(small_dataset, capsys: pytest
     small_dataset(reviews=0)
     assert main(["anomalies", "--data.dataset", "small"]) == 2
     assert "python -m forecasting fit" in capsys.readouterr().err
+
+
+def of_values(actual: list[list[float]]) -> Expected:
+    """Quantiles 1, 2, 3, 4 and 5 and a mean of 3 at every step."""
+    values = np.array(actual)
+    quantiles = np.broadcast_to(np.arange(1.0, 6), (*values.shape, 5))
+    return Expected(quantiles, np.full(values.shape, 3.0), values)
+
+
+def test_drivers_are_the_three_that_moved_most_with_the_total() -> None:
+    ids = ("genre:A", "total", "genre:B", "genre:C", "genre:D", "genre:E", "title:1")
+    found = of_values([[4, 3], [40, 1], [13, 2], [0, 9], [23, 1], [9, 3], [30, 3]])
+    assert drivers(ids, found, 0, "genre:") == [("genre:D", 20.0), ("genre:B", 10.0), ("genre:E", 6.0)]
+    assert drivers(ids, found, 1, "genre:") == [("genre:D", -2.0), ("genre:B", -1.0)]  # the total fell
+
+
+def test_the_latest_is_first_and_of_a_step_the_rarest() -> None:
+    panel = Panel(IDS[:3], 19_723, FREQUENCIES["daily"], np.ones((3, 10)))
+    found = of_values([[3, 8, 3], [0, 3, 9], [3, 90, 99]])
+    table = anomalies(panel, found, rarer_than=21)
+    assert table["series_id"].tolist() == ["genre:B", "genre:A", "genre:B", "total", "genre:A"]
+    assert table["date"].dt.day.tolist() == [10, 10, 9, 9, 8]
+    assert (table["once_in"] < 0).tolist() == [False] * 4 + [True]
+    assert table["genres"].tolist() == [[], [], [], [("genre:B", 87.0)], []]
+    rarer = anomalies(panel, found, rarer_than=table["once_in"][3] + 1)
+    assert rarer["series_id"].tolist() == ["genre:B", "genre:A", "genre:B"]
+    words = [sentence(row, "day") for row in table.to_dict("records")]
+    assert words[0] == "genre:B: 99, expected 3 (1 to 5); so much comes less than once in 1,000 days"
+    assert words[4].startswith("genre:A: 0, expected 3 (1 to 5); so little comes once in ")

@@ -1,7 +1,9 @@
 """Cohorts, retention, lifecycle and stickiness: by hand, and against plain pandas on generated members."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from data.dataset import Dataset, Source, write_dataset
 from data.errors import UserError
 from forecasting.cohorts import cohort_triangle, lifecycle, n_day_retention, stickiness
+from forecasting.series import load_panel
 
 
 @pytest.fixture
@@ -122,3 +125,50 @@ def test_what_cannot_be_followed_is_said(written, small_dataset) -> None:
         cohort_triangle(small_dataset(drop=("interactions",)))
     with pytest.raises(UserError, match="nobody to follow"):
         lifecycle(written(MEMBERS, "2020-01-01", replace=True))
+
+
+def test_days_are_those_of_utc_wherever_it_runs(written, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect = duckdb.connect
+
+    def connect_elsewhere() -> duckdb.DuckDBPyConnection:
+        connection = connect()
+        connection.execute("SET TimeZone = 'Pacific/Auckland'")  # noon in UTC is tomorrow there
+        return connection
+
+    monkeypatch.setattr(duckdb, "connect", connect_elsewhere)
+    found = stickiness(written({"a": ["2024-01-01", "2024-01-02"]}))
+    assert found["date"].dt.strftime("%m-%d").tolist() == ["01-01", "01-02"]
+    assert found["daily"].tolist() == [1, 1]
+
+
+def test_the_day_itself_counts_as_that_day_or_later(written) -> None:
+    found = n_day_retention(written({"a": ["2024-01-01", "2024-01-08"]}, "2024-01-10"), (6, 7, 8))
+    assert found["n_day"].tolist() == [0, 1, 0]
+    assert found["rolling"].tolist() == [1, 1, 0]
+
+
+def test_windows_end_with_the_clocks_day_and_may_be_empty(written) -> None:
+    found = lifecycle(written({"a": ["2024-01-10", "2024-01-11"]}, "2024-01-30"), window_days=10)
+    assert found["date"].dt.strftime("%m-%d").tolist() == ["01-10", "01-20", "01-30"]
+    assert found.drop(columns="date").to_numpy().tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
+
+
+def test_stickiness_looks_back_28_days_and_no_more(written) -> None:
+    days = [f"{day:%Y-%m-%d}" for day in pd.date_range("2024-01-01", periods=30)]
+    found = stickiness(written({"stays": days, "b": days[:1], "c": days[:1]}))
+    assert found["stickiness"].iloc[27] == pytest.approx(30 / 28 / 3)
+    assert found["stickiness"].iloc[28] == 1
+
+
+def test_series_alone_follow_nobody_and_a_folder_may_hold_a_quote(
+    tmp_path: Path, marquee_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARQUEE_HOME", str(tmp_path / "Tom's home"))
+    stamps = pd.to_datetime(["2024-01-01 21:00", "2024-01-02 21:00"], utc=True)
+    plays = pd.DataFrame({"series_id": "plays", "date": stamps.normalize(), "value": 1.0})
+    with pytest.raises(UserError, match="has no interactions"):
+        stickiness(write_dataset("series", {"metrics": plays}, sources=[Source("t", "t")]))
+    events = pd.DataFrame({"user_id": "a", "timestamp": stamps})
+    data = write_dataset("mine", {"interactions": events}, sources=[Source("t", "t")])
+    assert stickiness(data)["daily"].tolist() == [1, 1]
+    assert load_panel(data).values[0].tolist() == [1, 1]

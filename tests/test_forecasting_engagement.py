@@ -1,5 +1,7 @@
 """The engagement forecaster: windows and blocks by hand, nothing from the future, odd series, rhythms learned."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import Tensor
 
+from data.dataset import Dataset
 from data.errors import UserError
 from forecasting.accuracy import OURS
 from forecasting.classical import NAIVE, mean_name
 from forecasting.engagement import BLENDS, EngagementLSTM, leanable, widened, widths
-from forecasting.engagement_data import EngagementData, Windows, windows_at, windows_to_come
+from forecasting.engagement_data import Draw, EngagementData, Windows, windows_at, windows_to_come
 from forecasting.evaluate import forecasts, measure
 from forecasting.forecast import forecast_panel
 from forecasting.forecaster import LEVELS, Batch, pinball, read
@@ -206,6 +209,64 @@ def test_a_series_that_ended_long_ago_is_forecast_from_its_last_values() -> None
     assert context[-2].item() == 99
     assert (context.isfinite()).sum() == 100
     assert forecast_panel(module_of(), panel_of(values), HORIZON).stale.tolist() == [0, 399, 0]
+
+
+def test_hours_that_ended_long_ago_are_moved_by_whole_weeks() -> None:
+    hourly = FREQUENCIES["hourly"]  # looks back 672 hours and wants two days of them to be known
+    values = np.full((3, 2000), NAN)
+    values[0, : 2000 - 672 + 47] = 1.0
+    values[1, : 2000 - 672 + 48] = 1.0
+    values[2, :1001] = 1.0
+    windows, stale = windows_to_come(panel_of(values, hourly), 48)
+    assert stale.tolist() == [504, 0, 840]  # 624 or fewer may be missing; 625 are three whole weeks, 999 five
+    assert windows.origin.tolist() == [2000 - 504, 2000, 2000 - 840]
+
+
+def test_each_epoch_draws_anew_and_every_process_the_same() -> None:
+    torch.manual_seed(5)
+    ours, theirs = Draw(100, 20), Draw(100, 20)
+    first = list(ours)
+    assert first == list(theirs)
+    assert len(set(first)) == 20
+    ours.set_epoch(1)
+    theirs.set_epoch(1)
+    assert list(ours) == list(theirs) != first
+
+
+def test_the_width_of_intervals_is_learned_from_all_of_the_history() -> None:
+    data = data_of(dated_panel(1100), batch_size=10_000)
+    _, earlier = data.val_dataloader()
+    batch = next(iter(earlier))
+    assert len(batch["origin"]) == 2048
+    everything = data.training_windows()
+    assert len(everything) > 3000
+    for series in range(3):
+        origins = batch["origin"][batch["series"] == series]
+        assert origins.min() < 20
+        assert origins.max() > 1000
+
+
+def test_a_window_that_teaches_knows_what_comes_for_as_long_as_lately() -> None:
+    values = np.ones((1, 150))
+    values[0, 60:67] = NAN
+    origins = data_of(panel_of(values), horizon=7).training_windows().origin.tolist()
+    assert origins == [*range(14, 54), *range(67, 150 - 3 * 7 - 6)]
+
+
+def test_a_short_log_still_has_its_titles(small_dataset: Callable[..., Dataset]) -> None:
+    """The blocks that judge are longer than the log: titles are chosen by its first day."""
+    data = EngagementData(small_dataset(n_days=40, reviews=0).name, n_titles=5)
+    assert data.panel.n_steps < 3 * data.horizon
+    assert len([name for name in data.panel.series_ids if name.startswith("title:")]) > 0
+
+
+@pytest.mark.parametrize("asked", [None, "daily"])
+def test_a_run_keeps_whether_its_steps_were_asked_for(asked: str | None, tmp_path: Path) -> None:
+    EngagementData("generated", 9, asked, n_titles=3).use(weekly_panel()).save(tmp_path)
+    window = json.loads((tmp_path / "window.json").read_text())
+    assert window == {
+        "frequency": "daily", "frequency_was_asked_for": asked is not None, "horizon": 9, "n_titles": 3,
+    }  # fmt: skip
 
 
 # -- forecasts -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The backtest: figures by hand, results that are kept, and forecasts that know nothing of what came after them."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,23 @@ from forecasting.accuracy import (
     OURS,
     Table,
     actuals,
+    as_quantiles,
     coverage_by_origin,
     level_of,
     losses,
     tables_of,
     verdict,
 )
-from forecasting.classical import ARIMA, COMBINED, ETS, NAIVE, THETA, Answer, classical
+from forecasting.baselines import base_rate, gradient_boosting, logistic_regression, mean_of_last, seasonal_naive
+from forecasting.classical import ARIMA, COMBINED, ETS, NAIVE, THETA, Answer, classical, recent_mean
 from forecasting.engagement import EngagementLSTM
 from forecasting.engagement_data import EngagementData
 from forecasting.evaluate import LOGISTIC, forecasts, probabilities, simple
+from forecasting.forecast import Forecast
 from forecasting.forecaster import LEVELS, MEDIAN
 from forecasting.frequency import FREQUENCIES, Frequency
 from forecasting.retention import RetentionLSTM
-from forecasting.retention_data import RetentionData, load_activity
+from forecasting.retention_data import Cases, RetentionData, load_activity
 from forecasting.series import Panel, load_panel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -69,6 +72,13 @@ def test_simple_methods_see_what_was_before_each_origin() -> None:
     assert found[NAIVE][0, 2].tolist() == [16, 10, 11, 12, 13, 14, 1000, 16]
     assert found[MEAN_28][0, 0].tolist() == [13] * 8
     assert found[MEAN_28][0, 2] == pytest.approx([(27 * 13 - 15 + 13 + 1000) / 28] * 8, abs=0.2)
+
+
+def test_simple_methods_take_gaps_for_gaps_and_nothing_for_zero() -> None:
+    history = np.array([[8, NAN, 4], [NAN, NAN, NAN], [7, NAN, NAN]])
+    assert mean_of_last(history, horizon=1, steps=2).tolist() == [[4], [0], [0]]
+    assert mean_of_last(history, horizon=1, steps=3).tolist() == [[6], [0], [7]]
+    assert seasonal_naive(history, horizon=3, season=2).tolist() == [[0, 4, 0], [0, 0, 0], [0, 7, 0]]
 
 
 def test_levels_of_the_hierarchy() -> None:
@@ -120,6 +130,22 @@ def test_tables_by_hand() -> None:
     assert everything[OURS]["wql"] == pytest.approx(expected)
 
 
+def test_each_interval_has_its_own_coverage() -> None:
+    panel = panel_of([[1, 2, 3, 4, 5, 5, 5, 5]], ("total",), WEEKLY)
+    ours = np.broadcast_to([2.0, 4, 5, 6, 8], (1, 1, 4, len(LEVELS)))
+    actual = np.array([[[4.0, 7, 8, 9]]])
+    table = tables_of(panel, {OURS: ours, NAIVE: as_quantiles(np.full((1, 1, 4), 4.0))}, NAIVE, actual, start=4)[""]
+    assert (table[OURS]["coverage_50"], table[OURS]["coverage_90"]) == (0.25, 0.75)
+
+
+def test_scaled_errors_are_averaged_over_series() -> None:
+    panel = panel_of([[3, 4, 3, 4, 5]] * 3, ("a", "b", "c"), WEEKLY)
+    actual = np.full((3, 1, 1), 5.0)
+    points = {OURS: np.array([4.0, 3, 11])[:, None, None], NAIVE: np.full((3, 1, 1), 4.0)}
+    table = tables_of(panel, {m: as_quantiles(p) for m, p in points.items()}, NAIVE, actual, start=4)[""]
+    assert table[OURS]["mase"] == pytest.approx((1 + 2 + 6) / 3)
+
+
 def test_a_service_without_genres_and_titles_has_one_table() -> None:
     panel = panel_of([[1, 2, 3, 4, 5]], ("total",))
     origins = np.array([4])
@@ -139,6 +165,12 @@ def test_the_verdict_says_who_is_best() -> None:
     table[OURS]["relmae"] = 0.7
     assert "beats the best baseline, a (0.800), 12.5% lower." in verdict(table, "relmae", True)
     assert "on no level" in losses({"": table})
+    tie: Table = {OURS: {"relmae": 0.8}, "a": {"relmae": 0.8}}
+    assert "does not beat the best baseline, a (0.800)" in verdict(tie, "relmae", True)
+    assert "relmae of genres: a 0.800, LSTM 0.800." in losses({"genres": tie})
+    assert "beats the best baseline, a (0.500), 60.0% higher." in verdict(
+        {OURS: {"auroc": 0.8}, "a": {"auroc": 0.5}}, "auroc", False
+    )
     assert "b (1.000)" in verdict(table, "relmae", False)
     assert verdict(table, "auroc", False) == "There is no auroc to compare."
 
@@ -176,6 +208,71 @@ def test_the_classical_methods_are_statsforecasts_own() -> None:
     parts = np.mean([found[m].quantiles for m in (ETS, THETA, ARIMA)], axis=0)
     np.testing.assert_array_equal(found[COMBINED].quantiles, parts)
     assert found[MEAN_28].quantiles[0, :, MEDIAN] == pytest.approx([25.0] * 7, abs=0.2)
+
+
+def test_the_classical_methods_see_the_recent_past_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for statsforecast notes what it is asked."""
+    asked: list[tuple[Any, pd.DataFrame]] = []
+
+    class Noted:
+        def __init__(self, models: list[Any], **settings: object) -> None:
+            self.model = models[0]
+
+        def forecast(self, df: pd.DataFrame, h: int, level: list[int]) -> pd.DataFrame:
+            asked.append((self.model, df))
+            ids = np.repeat(df["unique_id"].unique(), h)
+            bounds = {f"it-{side}-{n}": sign * n / 10 for side, sign in (("lo", -1), ("hi", 1)) for n in level}
+            return pd.DataFrame({"unique_id": ids, "ds": 0, "it": 1.0, **bounds})
+
+    monkeypatch.setattr("statsforecast.StatsForecast", Noted)
+    values = np.tile(np.arange(600.0), (4, 1))
+    values[1, 550:553] = NAN
+    values[2, :580] = NAN
+    values[3, :598] = NAN
+    found = classical(panel_of(values.tolist(), ("whole", "gap", "late", "new")), 2)
+    assert found[NAIVE].quantiles[0, 0].tolist() == [0, 0, 1, 5, 9]  # cut at zero, from low to high
+    assert found[COMBINED].seconds == sum(found[method].seconds for method in (ETS, THETA, ARIMA))
+    for _, histories in asked:
+        parts = [part["y"].tolist() for _, part in histories.groupby("unique_id")]
+        assert parts[0] == parts[1] == list(range(100, 600))
+        assert parts[2] == list(range(580, 600))
+        assert parts[3] == [598] * 7 + [599]  # a season and a step at least
+    assert [(type(model).__name__, model.season_length) for model, _ in asked] == [
+        *(("SeasonalNaive", 7), ("AutoETS", 7), ("AutoTheta", 7), ("AutoARIMA", 7))
+    ]
+    for steps, frequency, name in ((400, "hourly", "MSTL"), (40, "hourly", "AutoARIMA"), (100, "weekly", "AutoARIMA")):
+        classical(panel_of([[1.0] * steps], ("a",), FREQUENCIES[frequency]), 2, (ARIMA,))
+        assert type(asked[-1][0]).__name__ == name
+
+
+def test_the_recent_mean_has_the_quantiles_of_its_steps() -> None:
+    values = np.concatenate([np.full(50, 900.0), np.arange(29.0) ** 2, [NAN]])
+    quantiles = recent_mean(panel_of([values.tolist(), [NAN] * 80], ("a", "b")), 2).quantiles
+    assert quantiles.shape == (2, 2, len(LEVELS))
+    steps = np.arange(2.0, 29) ** 2  # the last 28 but for the unknown one
+    expected = np.quantile(steps, LEVELS)
+    expected[MEDIAN] = steps.mean()
+    np.testing.assert_allclose(quantiles[0], [expected] * 2)
+    assert (quantiles[1] == 0).all()
+
+
+# -- retention's simple methods --------------------------------------------------------------------------------------
+
+
+def test_the_base_rate_is_the_share_that_came_back() -> None:
+    assert base_rate(np.array([1, 0, 0, 0]), 2).tolist() == [0.25, 0.25]
+    assert base_rate(np.zeros(0), 1).tolist() == [0.5]
+
+
+@pytest.mark.parametrize("method", [logistic_regression, gradient_boosting])
+def test_labels_of_one_class_teach_nothing_and_others_the_same_every_time(method: Callable[..., Any]) -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(200, 4))
+    assert method(features, np.ones(200)) is None
+    label = (features[:, 0] + rng.normal(size=200) > 0).astype(int)
+    first, second = (method(features, label).predict_proba(features)[:, 1] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert metrics.auroc(label, first) > 0.7
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -442,3 +539,96 @@ def test_series_with_nothing_known_in_the_validation_block_are_refused(
     argv = ["--config", str(backtest.CONFIGS["engagement"]), "--data.dataset", "small", *SHORT]
     assert main([command, *argv, *(["--origins", "1"] if command == "evaluate" else [])]) == 2
     assert capsys.readouterr().err.count("error: ") == 1
+
+
+def test_every_method_forecasts_from_what_was_known_at_each_origin(
+    small_dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stand-ins for the models note what they are given; the service begins to grow after the first origin."""
+    dataset = small_dataset(n_days=150, reviews=0)
+    n_steps = load_panel(dataset).n_steps
+    rng = np.random.default_rng(0)
+    values = rng.poisson(20, (2, n_steps)).astype(float)
+    ends = [n_steps - 14 - back for back in (10, 5, 0)]
+    values[0, ends[0] :] *= rng.uniform(1, 9, n_steps - ends[0])
+    values[1, : ends[0] + 2] = 0  # at the first origin nobody knows that this genre will begin
+    panel = Panel(("total", "genre:New"), 19_723, DAILY, values)
+    trained: list[Panel] = []
+    asked: dict[str, list[Panel]] = {OURS: [], NAIVE: []}
+    answer = np.broadcast_to([5.0, 10, 20, 30, 60], (2, 14, len(LEVELS)))
+
+    def noted(
+        argv: list[str], kind: str, name: str, horizon: int, origins: list[str], known: Iterable[Any]
+    ) -> Iterator[tuple[Any, Any, int]]:
+        for part in known:
+            trained.append(part)
+            yield None, None, 0
+
+    def ours(module: object, part: Panel, horizon: int) -> Forecast:
+        asked[OURS].append(part)
+        never = ~np.isfinite(part.values).any(axis=1)
+        quantiles = np.where(never[:, None, None], NAN, answer)
+        return Forecast(quantiles, quantiles[..., MEDIAN], np.zeros(2, np.int64))
+
+    def naive(part: Panel, horizon: int) -> dict[str, Answer]:
+        asked[NAIVE].append(part)
+        return {NAIVE: Answer(answer, 1.0)}
+
+    for name, stand_in in (("_trained_at", noted), ("forecast_panel", ours), ("classical", naive)):
+        monkeypatch.setattr(backtest, name, stand_in)
+    monkeypatch.setattr(backtest, "load_panel", lambda *_: panel)
+    argv = ["--config", str(backtest.CONFIGS["engagement"])]
+    result = backtest._backtest_engagement(argv, dataset, 14, 3, 5, 1)
+    assert [part.n_steps for part in trained] == ends[:1]  # --refits 1
+    assert "trained anew at 1 of them" in result["split"]["protocol"]
+    for parts in asked.values():
+        for part, end in zip(parts, ends, strict=True):
+            assert part.n_steps == end
+            np.testing.assert_array_equal(part.values[0], values[0, :end])
+            assert np.isnan(part.values[1]).all() == (end == ends[0])
+    actual = actuals(panel, np.array(ends), 14, n_steps)
+    table = result["metrics"]["14 days ahead: service"]
+    flat = actual[:1].reshape(1, -1)
+    scaled = metrics.mase(flat, np.full(flat.shape, 20.0), values[:1, : ends[0]], 7)
+    assert table[OURS]["mase"] == pytest.approx(scaled[0])  # scaled by what lay before the first origin
+    assert result["metrics"]["14 days ahead"][NAIVE]["seconds"] == 3.0
+    quantiles = np.broadcast_to(answer[:, None], (2, 3, 14, len(LEVELS))).copy()
+    quantiles[1, 0] = NAN
+    covered = coverage_by_origin(quantiles, actual)
+    error = metrics.standard_error(covered, overlap=3)  # 14 days reach over three origins 5 days apart
+    assert error != pytest.approx(metrics.standard_error(covered, overlap=0), abs=1e-3)
+    notes = "\n".join(result["notes"])
+    assert f"held {covered.mean():.1%} of the values, with a standard error of {error:.1%}" in notes
+
+
+def test_retentions_baselines_learn_from_everything_known_and_are_there_at_every_cut_or_not_at_all(
+    small_dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = small_dataset(n_days=150, reviews=0)
+    data = [RetentionData("small", 14).use(load_activity(dataset).before(14 + back)) for back in (5, 0)]
+    learned: list[int] = []
+
+    def noted(*_: object) -> Iterator[tuple[Any, Any, int]]:
+        for part in data:
+            yield None, part, 0
+
+    def answers(module: object, train: Cases, judged: Cases) -> list[dict[str, np.ndarray]]:
+        learned.append(len(train))
+        there = {OURS: np.full(len(judged), 0.5)}
+        return [there | ({LOGISTIC: there[OURS]} if len(learned) == 2 else {})]
+
+    monkeypatch.setattr(backtest, "_trained_at", noted)
+    monkeypatch.setattr(backtest, "predictions", answers)
+    result = backtest._backtest_retention([], dataset, 14, 2, 5, 2)
+    assert learned == [len(part.cases("everything")) for part in data]
+    assert learned != [len(part.cases("train")) for part in data]
+    assert list(result["metrics"]["back within 14 days"]) == [OURS]
+
+
+def test_the_refit_takes_as_many_epochs_as_validation_chose(small_dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = load_panel(small_dataset(reviews=0))
+    monkeypatch.setattr(evaluation, "train", lambda cli, folder: 7)
+    monkeypatch.setattr(evaluation, "refit", lambda cli, folder, epochs: epochs)
+    argv = ["--config", str(backtest.CONFIGS["engagement"]), *SHORT]
+    ((epochs, _, _),) = backtest._trained_at(argv, "engagement", "small", 14, ["there"], [panel])
+    assert epochs == 7

@@ -157,6 +157,8 @@ def test_partitions_of_the_total() -> None:
     assert found == [[2, 3], [4, 5, 11], [6, 7], [8, 9]]
     assert [part.tolist() for part in partitions(IDS)] == [[2, 3], [6, 7], [8, 9]]  # titles alone are not the total
     assert partitions(IDS[1:]) == []
+    columns = ("total", "segment:plan=x", "segment:town=x", "segment:plan=y", "segment:town=y")
+    assert [part.tolist() for part in partitions(columns)] == [[1, 3], [2, 4]]  # each column is the total once
 
 
 def test_the_rest_is_what_no_title_has() -> None:
@@ -195,3 +197,9 @@ def test_what_is_not_forecast_stays_so_and_contradictions_do_not_turn_negative()
     assert (np.nan_to_num(found) >= 0).all()
     assert found[0] == pytest.approx(found[1])
     assert (reconciled(ids, np.zeros((5, 1))) == 0).all()
+
+
+def test_the_rest_is_never_negative() -> None:
+    """As with a ready-made total that counts less than the titles do."""
+    panel = Panel(("total", "title:1"), 0, DAILY, np.array([[5.0, 6], [8, 2]]))
+    np.testing.assert_array_equal(with_rest(panel).values[2], [0, 4])

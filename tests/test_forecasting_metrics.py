@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from forecasting import metrics
 
-amounts = st.floats(0, 1e4, allow_nan=False)
+amounts = st.floats(0, 1e4, allow_nan=False, allow_subnormal=False)  # half of the least float there is is zero
 panels = arrays.arrays(float, (3, 8), elements=amounts)
 
 
@@ -75,3 +75,26 @@ def test_one_class_alone_has_no_ranking() -> None:
 
 def test_lift_of_chance_is_one() -> None:
     assert metrics.lift([1, 0, 1, 0] * 10, [0.5] * 40) == pytest.approx(1.0)
+
+
+def test_figures_that_share_data_are_less_certain() -> None:
+    """Off the mean by 1, 1, -1, -1: variance 1, lag one 1/4 and lag two -2/4, weighted 2/3 and 1/3."""
+    values = [3.0, 3.0, 1.0, 1.0]
+    assert metrics.standard_error(values, overlap=0) == pytest.approx((1 / 4) ** 0.5)
+    assert metrics.standard_error(values, overlap=1) == pytest.approx(((1 + 2 * 1 / 2 * 1 / 4) / 4) ** 0.5)
+    assert metrics.standard_error(values, overlap=2) == pytest.approx(((1 + 2 * (2 / 3 / 4 - 1 / 3 / 2)) / 4) ** 0.5)
+    assert metrics.standard_error([1.0, 0.0], overlap=9) >= 0
+    assert np.isnan(metrics.standard_error([1.0], overlap=0))
+
+
+def test_the_calibration_error_weighs_bins_by_their_cases() -> None:
+    label, p = [1, 1, 1, 0], [0.9, 0.9, 0.9, 0.2]
+    assert metrics.ece(label, p) == pytest.approx((3 * 0.1 + 1 * 0.2) / 4)
+    assert metrics.calibration_bins([1], [1.0], n_bins=4) == [{"predicted": 1.0, "observed": 1.0, "count": 1}]
+
+
+def test_borders_of_intervals_and_probabilities() -> None:
+    assert metrics.coverage([[1.0, 2.0]], [[1.0, 1.0]], [[2.0, 2.0]]) == 1.0
+    assert metrics.log_loss([1, 0], [0.0, 1.0]) == pytest.approx(-np.log(1e-7))
+    assert metrics.relative_mae([0.0], [1.0]) == pytest.approx(1e-9)
+    assert metrics.weighted_quantile_loss([[2.0]], [[[1.0, 1.0]]], [0.5, 0.9]) == pytest.approx(0.7)

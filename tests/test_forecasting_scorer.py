@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,11 @@ from conftest import generated_tables
 import score
 from data import home, runs, schema
 from data.dataset import Dataset, Source, open_dataset, write_dataset
+from data.errors import UserError
 from data.served import load_served
 from forecasting import baselines, retention_reasons, scorer
 from forecasting.__main__ import main
-from forecasting.anomalies import anomalies, expected
+from forecasting.anomalies import anomalies, expected, score_unusual
 from forecasting.engagement import EngagementLSTM
 from forecasting.evaluate import probabilities
 from forecasting.retention import RetentionLSTM
@@ -185,6 +187,28 @@ def test_other_steps_than_in_training_are_refused(own: Dataset, capsys: pytest.C
     assert "weekly series, but run" in told(capsys, "engagement", "--dataset", "small")
 
 
+def test_series_without_a_known_value_are_left_out(own: Dataset) -> None:
+    dates = pd.date_range("2024-01-01", periods=60, tz="UTC")
+    plays = pd.DataFrame({"series_id": "plays", "date": dates, "value": 3.0})
+    morning = pd.DataFrame({"user_id": ["u1"], "timestamp": [dates[-1] + pd.Timedelta(hours=8)]})
+    dataset = write_dataset("small", {"metrics": plays, "interactions": morning}, sources=SOURCES, replace=True)
+    assert set(load_panel(dataset).series_ids) > {"plays", "total"}
+    assert forecasts_of(dataset)["series_id"].unique().tolist() == ["plays"]  # a log of one morning says nothing yet
+
+
+def test_a_run_counts_the_series_as_it_was_trained(served: Dataset, tmp_path: Path) -> None:
+    run = tmp_path / "engagement" / "a-run"
+    run.mkdir(parents=True)
+    window = {"frequency": "weekly", "frequency_was_asked_for": True, "horizon": 8, "n_titles": 3}
+    (run / "window.json").write_text(json.dumps(window))
+    panel = panel_of_run(served, run)
+    assert panel.frequency.name == "weekly"
+    assert len([name for name in panel.series_ids if name.startswith("title:")]) == 3
+    (run / "window.json").write_text(json.dumps({**window, "frequency_was_asked_for": False}))
+    with pytest.raises(UserError, match=r"has daily series, but run a-run was trained on weekly ones: train again"):
+        panel_of_run(served, run)
+
+
 # -- retention -------------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +237,29 @@ def test_every_member_with_an_event_has_a_chance_to_return(served: Dataset, tmp_
         check_names=False,
         check_index_type=False,
     )
+
+
+def test_a_run_keeps_its_own_horizon_and_visits(own: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of("retention")
+    window = json.loads((run / "window.json").read_text())
+    activity = load_activity(own)
+    everybody = np.arange(len(activity.user_ids))
+    asked: list[Cases] = []
+
+    def noted(module: RetentionLSTM, cases: Cases, reference: Reference) -> Any:
+        asked.append(cases)
+        return top_reasons(module, cases, reference)
+
+    monkeypatch.setattr(scorer, "top_reasons", noted)
+    window |= {"horizon_days": 14, "n_visits": 6}
+    window["reference"]["sequence"] = window["reference"]["sequence"][-6:]
+    (run / "window.json").write_text(json.dumps(window))
+    table = returns_of(activity, everybody)
+    assert table["horizon_days"].unique().tolist() == [14]
+    days = [activity.day[activity.user == member] for member in everybody]
+    usual = [len(part) / max(part.max() - part.min() + 1, 14) * 14 for part in days]
+    assert table["usual_visits"].tolist() == pytest.approx(usual)
+    np.testing.assert_array_equal(asked[0].sequence, cases_at(activity, 0, 14, 6).sequence)
 
 
 def test_bands_at_their_borders() -> None:
@@ -372,6 +419,21 @@ def test_unusual_steps_are_scored_with_the_forecast(own: Dataset) -> None:
     np.testing.assert_allclose(table["once_in"], found["once_in"], rtol=1e-6)
     for kept, told in zip(table["genres"], found["genres"], strict=True):
         assert [(part["series_id"], part["surplus"]) for part in kept] == told
+
+
+def test_a_history_too_short_to_say_what_is_unusual_takes_back_what_was_said(own: Dataset) -> None:
+    path = score_unusual("small")
+    assert path is not None
+    assert path.exists()
+    dates = pd.date_range("2024-01-01", periods=7, tz="UTC")
+    write_dataset(
+        "small",
+        {"metrics": pd.DataFrame({"series_id": "plays", "date": dates, "value": 3.0})},
+        sources=SOURCES,
+        replace=True,
+    )
+    assert score_unusual("small") is None
+    assert not path.exists()
 
 
 # -- mistakes --------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from data.dataset import Dataset, Source, write_dataset
 from data.errors import UserError
+from forecasting.frequency import FREQUENCIES, of_distance, of_events
 from forecasting.series import NO_GENRE, Panel, load_panel
 
 
@@ -234,3 +235,148 @@ def test_hours_of_ready_made_series_are_added_up_beside_daily_events(written) ->
     assert panel.frequency.name == "daily"
     assert row(panel, "streams") == [48, 48, 48, 48]
     assert row(panel, "total") == [3, 0, 1, 1]
+
+
+# -- borders ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("hour", "counts"), [("19:59", False), ("20:00", True)])
+def test_a_day_counts_from_eight_in_the_evening_on(written, hour: str, counts: bool) -> None:
+    panel = load_panel(written([*EVENTS, ("a", "x", f"2024-01-05 {hour}")]))
+    assert np.isfinite(row(panel, "total")[4]) == counts
+
+
+def test_a_series_that_has_not_begun_is_not_known() -> None:
+    panel = Panel(("quiet", "busy"), 19_723, FREQUENCIES["daily"], np.array([[0.0, 0, 0, 4], [0, 0, 2, 1]]))
+    np.testing.assert_array_equal(panel.until(3).known().values, [[np.nan] * 3, [0, 0, 2]])
+    np.testing.assert_array_equal(panel.known().values, panel.values)
+
+
+def test_a_genre_named_twice_is_one_genre(written) -> None:
+    items = pd.DataFrame({"item_id": ["x"], "title": ["X"], "genres": [["Drama", "Drama", "War"]]})
+    panel = load_panel(written([("a", "x", "2024-01-01 21:00")], tables={"items": items}))
+    assert (row(panel, "genre:Drama"), row(panel, "genre:War")) == ([0.5], [0.5])
+
+
+def test_titles_outside_the_catalogue_count_as_without_a_genre(written) -> None:
+    events = [*EVENTS, ("a", None, "2024-01-04 22:00"), ("a", "unheard of", "2024-01-04 22:30")]
+    panel = load_panel(written(events, tables={"items": ITEMS}))
+    assert row(panel, NO_GENRE) == [0, 0, 0, 3]
+    assert row(panel, "total") == [3, 0, 1, 3]
+
+
+def test_a_log_without_viewing_counts_everything_but_impressions(written) -> None:
+    panel = load_panel(written(EVENTS, columns={"kind": ["click", "impression", "click", "impression", "click"]}))
+    assert row(panel, "total") == [2, 0, 0, 1]
+
+
+def test_members_are_new_for_28_days_to_the_minute(written) -> None:
+    stamps = ("2024-01-01 10:00", "2024-01-29 09:59", "2024-01-29 10:00", "2024-01-29 21:00")
+    panel = load_panel(written([("a", "x", stamp) for stamp in stamps]))
+    assert (row(panel, "segment:new members")[28], row(panel, "segment:other members")[28]) == (1, 2)
+
+
+def test_a_column_of_six_values_makes_segments_and_one_of_seven_none(written) -> None:
+    members = pd.DataFrame({"user_id": [f"m{i}" for i in range(14)]})
+    users = members.assign(six=[f"s{i % 6}" for i in range(14)], seven=[f"t{i % 7}" for i in range(14)])
+    events = [(f"m{i}", "x", "2024-01-01 21:00") for i in range(14)]
+    ids = load_panel(written(events, tables={"users": users})).series_ids
+    assert [name for name in ids if "six" in name or "seven" in name] == [f"segment:six=s{i}" for i in range(6)]
+
+
+def test_a_clock_before_the_first_event_is_said(written) -> None:
+    with pytest.raises(UserError, match="no viewing event up to its clock"):
+        load_panel(written(EVENTS, as_of=pd.Timestamp("2023-12-31", tz="UTC")))
+
+
+def test_decades_of_events_are_a_wrong_date(written) -> None:
+    with pytest.raises(UserError, match="spans 34 years, more than the 30"):
+        load_panel(written([("a", "x", "1990-01-01 10:00"), *EVENTS]))
+
+
+def test_a_ready_made_series_comes_before_a_counted_one_of_its_name(written) -> None:
+    usage = pd.DataFrame(
+        {"series_id": "total", "date": pd.date_range("2024-01-03", periods=2, tz="UTC"), "value": [70.0, 80.0]}
+    )
+    panel = load_panel(written(EVENTS, tables={"metrics": usage}))
+    assert panel.series_ids.count("total") == 1
+    assert row(panel, "total")[2:] == [70, 80]
+    assert panel.dates(0, 1)[0] == pd.Timestamp("2024-01-01", tz="UTC")  # the events began before the series did
+    assert row(panel, "active_members") == [2, 0, 1, 1]
+
+
+def test_frequencies_at_their_borders() -> None:
+    events = [(27.9, 100, 0), (28, 100, 0), (10, 99.9, 0), (728, 0.3, 0.51), (728, 0.3, 0.5), (727.9, 0.3, 0.8)]
+    names = [of_events(*log).name for log in events]
+    assert names == ["hourly", "daily", "daily", "weekly", "daily", "daily"]
+    assert [of_distance(days).name for days in (0.75, 3, 20, 45, 200)] == [
+        *("hourly", "daily", "weekly", "monthly", "quarterly")
+    ]
+
+
+def test_values_of_one_step_are_averaged_unless_they_are_parts_of_it(written) -> None:
+    stamps = [f"2024-01-{stamp}" for stamp in ("01 00:00", "02 00:00", "03 00:00", "03 18:00", "04 00:00", "05 00:00")]
+    assert row(given(written, stamps, [1.0, 2.0, 3.0, 5.0, 6.0, 7.0]), "plays") == [1, 2, 4, 6, 7]
+    weeks = pd.date_range("2024-01-01", periods=9, freq="7D", tz="UTC")  # five in January, four in February
+    usage = pd.DataFrame({"series_id": "plays", "date": weeks, "value": 2.0})
+    assert row(load_panel(written([], tables={"metrics": usage}), frequency="monthly"), "plays") == [10, 8]
+
+
+def test_an_hour_of_minutes_that_is_not_over_is_a_gap(written) -> None:
+    minutes = pd.date_range("2024-01-01", periods=150, freq="min", tz="UTC")
+    assert row(given(written, minutes, 1.0), "plays")[:2] == [60, 60]
+    assert np.isnan(row(given(written, minutes, 1.0), "plays")[2])
+
+
+def test_noon_is_no_midnight_elsewhere(written) -> None:
+    panel = given(written, [f"2024-01-0{day} 12:00" for day in range(1, 5)], [1.0, 2.0, 3.0, 4.0])
+    assert panel.dates(0, 1)[0] == pd.Timestamp("2024-01-01", tz="UTC")
+
+
+def test_midnights_across_a_change_of_the_clocks_are_days(written) -> None:
+    days = pd.date_range("2024-03-28", periods=8, tz="Europe/Athens")  # two, then three hours ahead
+    panel = given(written, days, np.arange(8.0))
+    assert row(panel, "plays") == list(range(8))
+    assert panel.dates(0, 1)[0] == pd.Timestamp("2024-03-28", tz="UTC")
+
+
+def test_weeks_that_begin_at_midnight_elsewhere(written) -> None:
+    weeks = pd.date_range("2024-05-06", periods=8, freq="7D", tz="Africa/Cairo")
+    panel = given(written, weeks, np.arange(8.0))
+    assert (panel.frequency.name, row(panel, "plays")) == ("weekly", list(range(8)))
+    assert panel.dates(7, 8)[0] == pd.Timestamp("2024-06-24", tz="UTC")
+
+
+def test_quarter_ends_are_quarters(written) -> None:
+    dates = pd.date_range("2020-03-31", periods=12, freq="QE", tz="UTC")
+    panel = given(written, dates, np.arange(12.0))
+    assert (panel.frequency.name, row(panel, "plays")) == ("quarterly", list(range(12)))
+    assert panel.dates(0, 1)[0] == pd.Timestamp("2020-01-01", tz="UTC")
+
+
+def test_ready_made_values_end_with_the_clock(written) -> None:
+    days = pd.date_range("2024-01-01", periods=5, tz="UTC")
+    assert row(given(written, days, np.arange(5.0), as_of=days[2]), "plays") == [0, 1, 2]
+    with pytest.raises(UserError, match="no ready-made value up to its clock"):
+        given(written, days, 1.0, as_of=days[0] - pd.Timedelta(days=1))
+
+
+def test_weeks_of_ready_made_days_lie_with_those_of_the_log(written) -> None:
+    """Both count the same five weeks from Monday the first; so do they where the last day is not over yet."""
+    days = pd.date_range("2024-01-01 22:00", periods=35, tz="UTC")
+    weeks = pd.date_range("2024-01-01", periods=5, freq="7D", tz="UTC")
+    for seen in (days, days.union([pd.Timestamp("2024-02-05 02:00", tz="UTC")])):
+        plays = pd.DataFrame({"series_id": "plays", "date": seen - pd.Timedelta(minutes=90), "value": 1.0})
+        data = written([("a", None, str(day)) for day in seen], tables={"metrics": plays})
+        panel = load_panel(data, frequency="weekly")
+        assert panel.dates(0, panel.n_steps).tolist() == weeks.tolist()
+        assert row(panel, "plays") == row(panel, "total") == [7.0] * 5
+
+
+def test_days_alone_make_whole_weeks(written) -> None:
+    days = pd.date_range("2024-01-01", periods=38, tz="UTC")  # Wednesday the seventh is the last, and not over
+    frame = pd.DataFrame({"series_id": "plays", "date": days, "value": 1.0})
+    panel = load_panel(written([], tables={"metrics": frame}), frequency="weekly")
+    assert panel.dates(panel.n_steps, panel.n_steps + 1)[0] == pd.Timestamp("2024-02-07", tz="UTC")
+    assert row(panel, "plays")[1:] == [7.0] * 5
+    assert np.isnan(row(panel, "plays")[0])  # a first week that is not whole would look like a rise
