@@ -1,10 +1,13 @@
-"""`python -m data list | fetch | describe | import | validate`: datasets, from the sources to the disk.
+"""`python -m data list | fetch | describe | import | validate | export-events | forget`: datasets, from the sources
+to the disk, with what members did in the dashboard, and without whom they are to forget.
 
 python -m data list
 python -m data fetch ml-100k
 python -m data describe ml-100k
 python -m data import --name mine --interactions ratings.csv --items movies.csv --map user_id=userId,timestamp=ts
 python -m data validate mine
+python -m data export-events mine
+python -m data forget USER --dataset mine
 """
 
 import argparse
@@ -48,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("path", metavar="PATH", help="a dataset's name or folder, or a CSV or Parquet file")
     sub.add_argument("--table", choices=tuple(_TABLE_HELP), default="", help="what the file holds, if it is not clear")
     sub.add_argument("--map", action="append", default=[], metavar="COLUMN=YOURS,...", help="as for import")
+    sub = add("export-events", "add what members did in the dashboard to a dataset's tables", _export_events)
+    sub.add_argument("name", metavar="NAME")
+    sub = add("forget", "remove a member from database, tables and scores", _forget)
+    sub.add_argument("user", metavar="USER", help="the member's id")
+    sub.add_argument("--dataset", default="demo", metavar="NAME", help="the dataset (demo)")
+    sub.add_argument("--fit", action="store_true", help="train its models again and delete the runs before")
     return parser
 
 
@@ -176,6 +185,52 @@ def _validate(arguments: argparse.Namespace) -> None:
     for problem in broken:
         print(f"  {problem}")
     refuse(broken, arguments.path)
+
+
+def _export_events(arguments: argparse.Namespace) -> None:
+    from data.feedback import export_events
+
+    done = export_events(arguments.name)
+    if not done.events + done.reviews:
+        print(f"Nothing has happened in the dashboard on '{arguments.name}' since the last export.")
+        return
+    print(
+        f"Added to '{arguments.name}': {_number(done.events, 'event')}, {_number(done.reviews, 'review')}, "
+        f"{_number(done.members, 'new member')}. Its clock is now "
+        f"{_clock(str(done.dataset.as_of) if done.dataset.as_of is not None else None, done.dataset.time_kind)}."
+    )
+    print(f"Next: {_next_step(done.dataset.name, done.dataset.rows)}")
+
+
+def _forget(arguments: argparse.Namespace) -> None:
+    from data import runs
+    from data.feedback import forget, learn_again, runs_with
+
+    found = forget(arguments.dataset, arguments.user)
+    print(f"Member '{arguments.user}' is removed from dataset '{arguments.dataset}':")
+    _print_table([], [[place, f"{rows:,}"] for place, rows in found.items()], right=[1])
+    trained = runs_with(arguments.dataset)
+    if not trained:
+        return
+    models = sorted({run.parent.name for run in trained})
+    if not arguments.fit:
+        print(
+            f"\nWhat was trained ({_number(len(trained), 'run')}: {', '.join(models)}) knows this member until it is "
+            "trained again. 'forget' with --fit does that at once; or:"
+        )
+        for model in models:
+            print(f"  {runs.fit_command(arguments.dataset, model)}")
+        return
+    models = learn_again(arguments.dataset, trained)
+    print(f"Trained again: {', '.join(models)}. {_number(len(trained), 'earlier run')} deleted.")
+
+
+def _number(n: int, noun: str) -> str:
+    """
+    >>> _number(1, "event"), _number(1200, "review")
+    ('1 event', '1,200 reviews')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def _share(text: str) -> float:

@@ -52,6 +52,8 @@ class Dataset:
     sources: tuple[Source, ...] = ()
     notes: tuple[str, ...] = ()
     created_at: str = ""
+    clock_set_at: str = ""  # by the wall clock; when the tables were written, unless set
+    exported: Mapping[str, int] = field(default_factory=dict)  # up to which numbers what members did is in the tables
 
     def has(self, table: str) -> bool:
         return self.rows.get(table, 0) > 0
@@ -178,6 +180,8 @@ def open_folder(folder: Path) -> Dataset:
             sources=tuple(Source(**source) for source in meta["sources"]),
             notes=tuple(meta["notes"]),
             created_at=meta["created_at"],
+            clock_set_at=meta.get("clock_set_at", ""),
+            exported=meta.get("exported", {}),
         )
     except (ValueError, KeyError, TypeError) as failure:
         raise UserError(f"{path} is damaged ({failure!r}): fetch or import '{name}' again.") from None
@@ -199,6 +203,8 @@ def write_dataset(
     notes: Sequence[str] = (),
     extra_files: Mapping[str, Path] | None = None,
     replace: bool = False,
+    clock_set_at: str = "",
+    exported: Mapping[str, int] | None = None,
 ) -> Dataset:
     """Write a dataset atomically: it is there whole or not at all.
 
@@ -207,6 +213,8 @@ def write_dataset(
         as_of: the dataset's clock; the last timestamp of interactions and metrics unless given.
         extra_files: further files to keep beside the tables (name to path), such as `rejects.csv`.
         replace: whether a dataset of that name may be replaced.
+        clock_set_at: when by the wall clock it was `as_of` (now unless given).
+        exported: up to which numbers what members did is in the tables, see data/feedback.py.
 
     Raises:
         UserError: the name is taken or unusable, or a table breaks its schema.
@@ -237,6 +245,8 @@ def write_dataset(
             "rows": {path.stem: pq.read_metadata(path).num_rows for path in files},
             "sources": [asdict(source) for source in sources],
             "notes": list(notes),
+            "clock_set_at": clock_set_at,
+            "exported": dict(exported or {}),
         }
         write_json(temporary / "dataset.json", meta)
     return open_dataset(name)

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Table,
     Text,
     select,
+    text,
 )
 
 from data.database import METADATA, connection, insert
@@ -147,15 +148,15 @@ def _require_id(name: str, value: str) -> None:
 
 
 def service_time(dataset: Dataset, made_at: dt.datetime) -> dt.datetime:
-    """The time on the dataset's clock: its `as_of`, plus what has passed since its tables were written.
+    """The time on the dataset's clock: its `as_of`, plus what has passed since the clock was set to that.
 
     Never before `as_of`; without a clock the time by the wall.
     """
     made_at = made_at.astimezone(dt.UTC)
     if dataset.as_of is None:
         return made_at
-    written = dt.datetime.fromisoformat(dataset.created_at).astimezone(dt.UTC)
-    return dataset.as_of.to_pydatetime() + max(made_at - written, dt.timedelta(0))
+    set_at = dt.datetime.fromisoformat(dataset.clock_set_at or dataset.created_at).astimezone(dt.UTC)
+    return dataset.as_of.to_pydatetime() + max(made_at - set_at, dt.timedelta(0))
 
 
 def record(dataset: Dataset, happened: Sequence[Event]) -> int:
@@ -201,7 +202,9 @@ def _add(table: Table, rows: list[dict[str, Any]], name: str) -> int:
     return added
 
 
-def events(dataset: str, user_id: str | None = None, kinds: Sequence[str] = KINDS, after: int = 0) -> pd.DataFrame:
+def events(
+    dataset: str, user_id: str | None = None, kinds: Sequence[str] = KINDS, after: int = 0, settled: bool = False
+) -> pd.DataFrame:
     """Events of a dataset in the order of writing.
 
     Columns: number, event_id, user_id, item_id, kind, rating, minutes, place, rank, run_id, made_at and service_time
@@ -212,6 +215,7 @@ def events(dataset: str, user_id: str | None = None, kinds: Sequence[str] = KIND
         user_id: of one member alone.
         kinds: of these kinds alone.
         after: with a higher number alone.
+        settled: wait for whoever is writing, so that no number below the last one returned can still come.
 
     Raises:
         UserError: the database cannot be reached.
@@ -222,10 +226,12 @@ def events(dataset: str, user_id: str | None = None, kinds: Sequence[str] = KIND
         chosen = chosen.where(EVENTS.c.user_id == user_id)
     if tuple(kinds) != KINDS:
         chosen = chosen.where(EVENTS.c.kind.in_(kinds))
-    return _read(chosen.order_by(EVENTS.c.number), [c.name for c in EVENTS.c if c.name != "dataset"])
+    return _read(EVENTS, chosen, settled)
 
 
-def reviews(dataset: str, user_id: str | None = None, item_id: str | None = None, after: int = 0) -> pd.DataFrame:
+def reviews(
+    dataset: str, user_id: str | None = None, item_id: str | None = None, after: int = 0, settled: bool = False
+) -> pd.DataFrame:
     """Reviews that members wrote, in the order of writing: number, review_id, user_id, item_id, text, stars, made_at,
     service_time (both UTC); arguments as of `events`.
 
@@ -238,12 +244,15 @@ def reviews(dataset: str, user_id: str | None = None, item_id: str | None = None
         chosen = chosen.where(REVIEWS.c.user_id == user_id)
     if item_id is not None:
         chosen = chosen.where(REVIEWS.c.item_id == item_id)
-    return _read(chosen.order_by(REVIEWS.c.number), [c.name for c in REVIEWS.c if c.name != "dataset"])
+    return _read(REVIEWS, chosen, settled)
 
 
-def _read(chosen: Any, names: list[str]) -> pd.DataFrame:
+def _read(table: Table, chosen: Any, settled: bool) -> pd.DataFrame:
+    names = [column.name for column in table.c if column.name != "dataset"]
     with connection() as opened:
-        rows = opened.execute(chosen).all()
+        if settled and opened.dialect.name == "postgresql":  # in SQLite one writes after the other
+            opened.execute(text(f"LOCK TABLE {table.name} IN SHARE MODE"))
+        rows = opened.execute(chosen.order_by(table.c.number)).all()
     frame = pd.DataFrame(rows, columns=names, dtype=object)
     for name in ("made_at", "service_time"):  # SQLite keeps no zone: what it gives is the UTC that was written
         frame[name] = pd.to_datetime(frame[name], utc=True).dt.as_unit("us")
