@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import streamlit as st
 
 from dashboard.road import serving_run
-from data import home, runs
+from data import events, home, runs
 from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
 from data.schema import OPTIONAL, SCORES, SIGNED, USER_ID
@@ -218,6 +218,43 @@ def _title_sentiment(folder: str, fingerprint: str, age: float | None) -> pd.Dat
 def title_sentiment(data: Dataset) -> pd.DataFrame | None:
     """How the reviews of each title have turned (see recsys/signals.py); None without scored reviews."""
     return _title_sentiment(str(data.folder), data.fingerprint, scored_at(data.name, "review_scores"))
+
+
+# What members do ----------------------------------------------------------------------------------------------------
+
+
+def happened(data: Dataset, user_id: str) -> pd.DataFrame:
+    """What a member did in the dashboard that is not in the tables yet, oldest first; see data.events.events."""
+    return events.events(data.name, user_id, after=data.exported.get("events", 0))
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _lists(folder: str, fingerprint: str) -> dict[str, list[str]]:
+    import duckdb
+
+    sql = (
+        "SELECT user_id, list(item_id ORDER BY moment DESC) FROM (SELECT user_id, item_id, max(timestamp) AS moment, "
+        "arg_max(kind, timestamp) AS kind FROM read_parquet(?) WHERE kind IN ('list_add', 'list_remove') "
+        "AND item_id IS NOT NULL GROUP BY ALL) WHERE kind = 'list_add' GROUP BY user_id"
+    )
+    with duckdb.connect() as connection:
+        path = open_dataset(Path(folder).name).path("interactions")
+        return dict(connection.execute(sql, [str(path)]).fetchall())
+
+
+def listed(data: Dataset, user_id: str, since: pd.DataFrame) -> list[str]:
+    """Titles on a member's list, the latest first.
+
+    Args:
+        since: see `happened`.
+    """
+    titles = dict.fromkeys(reversed(_lists(str(data.folder), data.fingerprint).get(user_id, [])))
+    for item_id, kind in zip(since["item_id"], since["kind"], strict=True):
+        if kind in ("list_add", "list_remove"):
+            titles.pop(item_id, None)
+        if kind == "list_add":
+            titles[item_id] = None
+    return list(reversed(titles))
 
 
 # Live models ---------------------------------------------------------------------------------------------------------

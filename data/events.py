@@ -25,6 +25,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    delete,
     select,
     text,
 )
@@ -170,6 +171,18 @@ def record(dataset: Dataset, happened: Sequence[Event]) -> int:
         for one in happened
     ]
     return _add(EVENTS, rows, "event_id")
+
+
+def take_back(dataset: Dataset, event_id: str) -> bool:
+    """Undo an event; False when it is not there, or was exported into the tables already.
+
+    Raises:
+        UserError: the database cannot be reached or written.
+    """
+    mine = (EVENTS.c.dataset == dataset.name) & (EVENTS.c.event_id == event_id)
+    with connection() as opened:
+        asked = delete(EVENTS).where(mine, EVENTS.c.number > dataset.exported.get("events", 0))
+        return opened.execute(asked).rowcount > 0
 
 
 def write_review(dataset: Dataset, review: Review) -> bool:

@@ -10,10 +10,10 @@ The dashboard calls `home_rows` with a precomputed table of recommendations inst
 Known titles. Each row says what it does with titles that the member knows: `hide` shows only those that are new to the
 member, `allow` both, `again` only known ones.
 
-Order. Top picks, because you watched, trending, new for you, one row for each of three favourite genres, hidden gems,
-watch again. A title stands in the first row that may have it, except that hidden gems and new titles, which are few,
-choose right after the top picks; a row left with fewer than four titles goes. Without recommendations a row of what is
-popular leads.
+Order. Top picks, the member's own list, because you watched, trending, new for you, one row for each of three favourite
+genres, hidden gems, watch again. A title stands in the first row that may have it, except that the list chooses before
+all, and hidden gems and new titles, which are few, right after the top picks; a row left with fewer than four titles
+goes, but for the list. Without recommendations a row of what is popular leads.
 
 Reviews. A title whose reviews have soured (recsys/signals.py) sinks: of the cards that a row shows it stands behind
 all that have not, and its note says why. It is never the billboard while another pick could be. In `again` rows, where
@@ -55,7 +55,12 @@ KnownTitles = Literal["hide", "allow", "again"]
 ROW_LENGTH = 20
 SHORTEST_ROW = 4
 LEADING = ("picks", "trending", "popular")  # rows that the billboard is taken from
-CHOOSE_FIRST = {"picks": 0, "gems": 1, "new": 2}  # their titles are few; other rows choose in the order of the page
+CHOOSE_FIRST = {
+    "list": -1,
+    "picks": 0,
+    "gems": 1,
+    "new": 2,
+}  # their titles are few; other rows choose in the order of the page
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Row:
     note: str = ""
     length: int = ROW_LENGTH
     known_titles: KnownTitles = "hide"
+    shortest: int = SHORTEST_ROW
 
 
 class Page(NamedTuple):
@@ -99,11 +105,11 @@ class Shelves:
 
 
 def filled(rows: Sequence[Row], shelves: Shelves) -> list[Row]:
-    """Cut each row to its length in cards that are still there, in this order; rows left with fewer than four go."""
+    """Cut each row to its length in cards that are still there, in this order; rows that are left too short go."""
     kept = []
     for row in rows:
         cut = shelves.admitted(row).head(row.length)
-        if len(cut) >= SHORTEST_ROW:
+        if len(cut) >= row.shortest:
             shelves.take(cut)
             kept.append(replace(row, cards=cut.reset_index(drop=True)))
     return kept
@@ -128,6 +134,7 @@ def home_rows(
     probabilities: bool = False,
     forecasts: pd.DataFrame | None = None,
     sentiment: pd.DataFrame | None = None,
+    listed: Sequence[str] = (),
 ) -> Page:
     """The home page of the member whose history is `mine`.
 
@@ -138,6 +145,7 @@ def home_rows(
         probabilities: whether the whole table's scores are (see `are_probabilities`).
         forecasts: see `title_forecasts` (recsys/signals.py).
         sentiment: see `title_sentiment` (recsys/signals.py).
+        listed: titles on the member's list, latest first: a row of their own after the top picks, however few.
     """
     shelves = Shelves(catalogue.index, catalogue.index.isin(mine.known), np.zeros(len(catalogue), dtype=bool))
     unseen = int((~shelves.known).sum())
@@ -146,7 +154,9 @@ def home_rows(
     sour = pd.Index([]) if sentiment is None else soured(sentiment)
 
     rows = _candidates(mine, seen, catalogue, picks, similar, forecasts)
+    rows.insert(1, Row("list", "My list", cards(listed), known_titles="allow", shortest=1))
     leading = [shelves.admitted(row) for key in LEADING for row in rows if row.key == key]
+    leading = [frame[~frame["item_id"].isin(listed)] for frame in leading]  # those have a row of their own
     billboard = sunk(next((frame for frame in leading if len(frame)), cards([])), sour).head(1)
     shelves.take(billboard)
     place = {row.key: position for position, row in enumerate(rows)}

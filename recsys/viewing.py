@@ -39,8 +39,19 @@ class MemberHistory(NamedTuple):
             self.item_ids.append(item_ids),
             np.concatenate([self.time, time]),
             np.concatenate([self.rating, rating]),
-            self.known.union(item_ids, sort=False),
+            self.known.union(item_ids.unique(), sort=False),
         )
+
+    def continued(self, happened: pd.DataFrame) -> "MemberHistory":
+        """The same with what the member did since: item_id, kind, rating and service_time, oldest first."""
+        about = happened[happened[KIND].isin(SEEN_KINDS) & happened[ITEM_ID].notna()]
+        if about.empty:
+            return self
+        time = about["service_time"].dt.as_unit("us").astype("int64").to_numpy()
+        item_ids = pd.Index(about[ITEM_ID].astype(object))
+        last = about[about[KIND].isin([THUMB_UP, THUMB_DOWN])].drop_duplicates(ITEM_ID, keep="last")
+        disliked = pd.Index(last.loc[last[KIND] == THUMB_DOWN, ITEM_ID].astype(object))
+        return self.followed_by(item_ids, time, about[RATING].to_numpy(float)).without(disliked)
 
 
 @dataclass(frozen=True, eq=False)

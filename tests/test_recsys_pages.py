@@ -544,3 +544,38 @@ def test_an_update_changes_the_page_at_once(config: str, small_dataset: Callable
         assert shown(page(variety=0.9), "picks") != shown(after, "picks")
     with pytest.raises(UserError, match="variety"):
         page(variety=2.0)
+
+
+def test_the_list_stands_after_the_top_picks_however_short_it_is() -> None:
+    seen, items = (
+        viewing(events(("a", "t0", 3, 4.0), ("b", "t1", 2, 5.0)), AS_OF),
+        catalogue(*[f"t{i}" for i in range(30)]),
+    )
+    scored = picks(*[f"t{i}" for i in range(2, 22)])
+    chosen = ["t2", "t0", "not in the catalogue"]
+    top, found = pages.home_rows(seen.history("a"), seen, items, scored, listed=chosen)
+    assert [row.key for row in found][:2] == ["picks", "list"]
+    assert (found[1].title, found[1].cards["item_id"].tolist()) == ("My list", ["t2", "t0"])
+    assert top["item_id"].tolist() == ["t3"]
+    others = [item for row in found if row.key != "list" for item in row.cards["item_id"]]
+    assert not {"t2", "t0"} & set(others)
+    _, without = pages.home_rows(seen.history("a"), seen, items, scored)
+    assert [row.key for row in without if row.key == "list"] == []
+
+
+def test_what_happened_since_continues_the_history() -> None:
+    mine = viewing(events(("a", "t0", 3, 4.0), ("a", "t9", 2, 3.0)), AS_OF).history("a")
+    later = pd.DataFrame(
+        {
+            "item_id": ["t1", "t2", "t2", "t3", "t9", "t4", None, "t5"],
+            "kind": ["rating", "thumb_down", "thumb_up", "watch", "thumb_down", "list_add", "watch", "click"],
+            "rating": [4.5, *[np.nan] * 7],
+            "service_time": pd.date_range(AS_OF, periods=8, freq="h"),
+        }
+    )
+    after = mine.continued(later)
+    assert after.item_ids.tolist() == ["t0", "t1", "t2", "t2", "t3"]
+    assert after.rating[1] == 4.5
+    assert after.time[1] == AS_OF.value // 1000
+    assert sorted(after.known) == ["t0", "t1", "t2", "t3", "t9"]
+    assert mine.continued(later.head(0)) is mine

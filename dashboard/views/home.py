@@ -22,18 +22,26 @@ def open_title(item_id: str | None, member: str | None) -> None:
 
 @st.cache_data(max_entries=512, show_spinner=False)
 def home_page(
-    folder: str, fingerprint: str, scored_at: tuple[float | None, ...], run: str | None, member: str, _data: Dataset
+    folder: str,
+    fingerprint: str,
+    scored_at: tuple[float | None, ...],
+    run: str | None,
+    member: str,
+    did: tuple[str, ...],
+    _data: Dataset,
 ) -> pages.Page:
     """Billboard and rows of a member.
 
     Args:
         scored_at: ages of the score tables `TABLES`.
         run: the live recommender that finds similar titles, None without one.
+        did: ids of what the member did since the tables were written.
     """
     seen = store.viewing(_data)
     if seen is None:
         return pages.Page(cards([]), [])
-    mine = seen.history(member)
+    since = store.happened(_data, member)
+    mine = seen.history(member).continued(since)
     favourite = latest_favourite(mine)
     similar = store.similar(_data, favourite) if run and favourite else None
     scored = store.scores(_data.name, "recommendations")
@@ -47,6 +55,7 @@ def home_page(
         probabilities=store.scores_are_probabilities(_data.name),
         forecasts=store.title_forecasts(_data),
         sentiment=store.title_sentiment(_data),
+        listed=store.listed(_data, member, since),
     )
 
 
@@ -96,7 +105,8 @@ def render() -> None:
     run = live.run_id if live is not None and live.ready else None
     age = store.scored_at(data.name, "recommendations")
     ages = tuple(store.scored_at(data.name, table) for table in TABLES)
-    top, shelves = home_page(str(data.folder), data.fingerprint, ages, run, member, data)
+    did = tuple(store.happened(data, member)["event_id"])
+    top, shelves = home_page(str(data.folder), data.fingerprint, ages, run, member, did, data)
     if len(top):
         open_title(shelf.billboard(top.iloc[0], catalogue, key=f"billboard-{member}"), member)
     for row in shelves:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import members, page, posters, series, shelf, store, summary
+from dashboard import choices, members, page, posters, series, shelf, store, summary
 from data.dataset import Dataset
 from recsys import pages, rows
 from recsys.viewing import Viewing, shown, title_of
@@ -35,6 +35,9 @@ def render() -> None:
     member = members.chosen_member(seen) if seen is not None else None
     st.page_link("views/home.py", label="Home", icon=":material/arrow_back:", query_params=page.address(member=member))
     _head(data, item_id, member, catalogue, seen)
+    if member is not None:
+        st.space("small")
+        choices.choices(data, item_id, member)
     st.space("medium")
     audience, said = st.columns(2, gap="large")
     with audience:

@@ -1,0 +1,155 @@
+"""What a member can do with a title: watch it, put it on the list, like it or not, rate it. Every click is kept.
+
+A fragment of its own: one click redraws these buttons and nothing else. What was done last can be undone.
+"""
+
+import datetime as dt
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import page, store
+from data import events
+from data.dataset import Dataset
+from data.errors import UserError
+from data.events import Event
+from recsys.viewing import THUMB_DOWN, THUMB_UP, Viewing, shown
+
+STARS = 5
+PLACE = "title page"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a member stands to a title."""
+
+    views: int  # how often it was watched in the dashboard
+    is_listed: bool
+    thumb: str | None
+    stars: int | None  # 1 to STARS
+
+
+def stars_of(rating: float, highest: float) -> int:
+    """A rating on the dataset's own scale as whole stars.
+
+    >>> stars_of(4.0, 5.0), stars_of(7.0, 10.0), stars_of(0.5, 5.0)
+    (4, 4, 1)
+    """
+    return min(STARS, max(1, round(rating / highest * STARS)))
+
+
+def standing(
+    seen: Viewing | None, since: pd.DataFrame, listed: list[str], user_id: str, item_id: str, highest: float
+) -> Standing:
+    """By the tables and what happened since.
+
+    Args:
+        since: see dashboard.store.happened.
+        listed: titles on the member's list.
+        highest: rating that there is in the dataset.
+    """
+    about = since[since["item_id"] == item_id]
+    thumb, rating = None, float("nan")
+    if seen is not None:
+        mine = seen.of(user_id)
+        here = seen.item[mine] == seen.position(item_id)
+        if seen.disliked[mine][here].any():
+            thumb = THUMB_DOWN
+        rated = seen.rating[mine][here]
+        rated = rated[~pd.isna(rated)]
+        rating = float(rated[-1]) if len(rated) else rating
+    thumbs = about.loc[about["kind"].isin([THUMB_UP, THUMB_DOWN]), "kind"]
+    ratings = about["rating"].dropna()
+    thumb = thumb if thumbs.empty else str(thumbs.iloc[-1])
+    rating = rating if ratings.empty else float(ratings.iloc[-1])
+    stars = None if pd.isna(rating) else stars_of(rating, highest)
+    return Standing(int((about["kind"] == "watch").sum()), item_id in listed, thumb, stars)
+
+
+def highest_rating(data: Dataset) -> float:
+    """The highest rating in the dataset, which five stars stand for; 5 where there is none."""
+    highest = store.described(data).get("highest_rating")
+    return float(highest) if highest and highest > 0 else float(STARS)
+
+
+def _do(data: Dataset, event: Event, said: str) -> None:
+    """Keep an event; runs before anything is drawn, so that everything drawn knows of it.
+
+    The event got its id when its button was drawn: a second click on the same button is the same event.
+    """
+    try:
+        events.record(data, [replace(event, made_at=dt.datetime.now(dt.UTC))])
+    except UserError as mistake:
+        st.session_state["choice-failed"] = str(mistake)
+        return
+    st.session_state["choice-last"] = (event.user_id, event.item_id, event.event_id, said)
+    st.toast(page.plain(said))
+
+
+def _undo(data: Dataset, event_id: str) -> None:
+    try:
+        events.take_back(data, event_id)
+    except UserError as mistake:
+        st.session_state["choice-failed"] = str(mistake)
+        return
+    st.session_state.pop("choice-last", None)
+    st.toast("Undone")
+
+
+def _rate(data: Dataset, user_id: str, item_id: str, highest: float, key: str) -> None:
+    chosen = st.session_state.get(key)
+    if chosen is not None:
+        rating = highest * (chosen + 1) / STARS
+        event = Event(user_id, "rating", item_id, rating=rating, place=PLACE)
+        _do(data, event, f"Rated {page.count(chosen + 1, 'star')} of {STARS}")
+
+
+@st.fragment
+@page.guarded
+def choices(data: Dataset, item_id: str, user_id: str) -> None:
+    """Draw the buttons of a title's page."""
+    since = store.happened(data, user_id)
+    highest = highest_rating(data)
+    now = standing(store.viewing(data), since, store.listed(data, user_id, since), user_id, item_id, highest)
+    name = shown(store.catalogue(data), item_id)
+
+    def button(label: str, kind: str, icon: str, said: str, *, on: bool = False, main: bool = False) -> None:
+        st.button(
+            label,
+            icon=f":material/{icon}:",
+            type="primary" if main or on else "secondary",
+            key=f"{kind}-{user_id}-{item_id}",
+            on_click=_do,
+            args=(data, Event(user_id, kind, item_id, place=PLACE), said),
+        )
+
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        button("Watch again" if now.views else "Watch", "watch", "play_arrow", f"Watched {name}", main=True)
+        if now.is_listed:
+            button("On my list", "list_remove", "check", f"Took {name} off your list")
+        else:
+            button("My list", "list_add", "add", f"Put {name} on your list")
+        button("Like", THUMB_UP, "thumb_up", f"You like {name}", on=now.thumb == THUMB_UP)
+        button("Not for me", THUMB_DOWN, "thumb_down", f"{name} is not for you", on=now.thumb == THUMB_DOWN)
+        key = f"rate-{user_id}-{item_id}-{len(since)}"
+        st.feedback(
+            "stars",
+            key=key,
+            default=None if now.stars is None else now.stars - 1,
+            on_change=_rate,
+            args=(data, user_id, item_id, highest, key),
+        )
+    _last(data, item_id, user_id)
+
+
+def _last(data: Dataset, item_id: str, user_id: str) -> None:
+    """What was done last on this page, with the way back; and what went wrong."""
+    failed = st.session_state.pop("choice-failed", None)
+    if failed:
+        page.notice("warn", failed)
+    last = st.session_state.get("choice-last")
+    if last is not None and last[:2] == (user_id, item_id):
+        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+            st.caption(f"{page.plain(last[3])}.", width="content")
+            st.button("Undo", type="tertiary", key="undo-choice", on_click=_undo, args=(data, last[2]))
