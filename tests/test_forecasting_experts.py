@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from forecasting import experts, frequency, hierarchy, metrics
+from forecasting import experts, frequency, hierarchy, metrics, synthetic
 from forecasting.experts import PAST_ORIGINS, n_experts, opinions, past_errors
 from forecasting.frequency import FREQUENCIES
 from forecasting.hierarchy import REST, partitions, reconciled, with_rest
@@ -109,7 +109,7 @@ def test_made_up_windows_are_amounts_of_every_kind(name: str) -> None:
     batch = synthetic_windows(200, steps, steps.horizon, torch.device("cpu"))
     context, target = batch["context"], batch["target"]
     assert (context.shape, target.shape) == ((200, steps.context), (200, steps.horizon))
-    assert not target.isinf().any()
+    assert target.isfinite().all()  # what comes is known; gaps lie in the past
     assert (context[context.isfinite()] >= 0).all()
     late, gappy = context[:, 0].isnan(), context[:, -2 * steps.windows[0] :].isnan().any(1)
     assert 0.05 < late.float().mean() < 0.6
@@ -118,7 +118,22 @@ def test_made_up_windows_are_amounts_of_every_kind(name: str) -> None:
     assert 0.4 < whole.float().mean() < 0.8
     level = context.nanmean(1)
     assert level.nan_to_num(0).max() / level.nanmedian() > 20
-    assert ((batch["age"] >= 0) & (batch["age"] <= steps.context)).all()
+    first = context.isfinite().int().argmax(1)
+    assert (first >= (steps.context - batch["age"]).floor() - 1).all()
+    whole_past = ~context[:, 0].isnan()
+    assert (batch["age"][whole_past] == steps.context).all()
+
+
+def test_made_up_series_have_weeks_and_memories() -> None:
+    torch.manual_seed(0)
+    context = synthetic_windows(300, DAILY, 7, torch.device("cpu"))["context"].nan_to_num(0.0)
+    centred = context - context.mean(1, keepdim=True)
+    spread = (centred**2).mean(1).clamp_min(1e-9)
+    week, other = ((centred[:, lag:] * centred[:, :-lag]).mean(1) / spread for lag in (7, 5))
+    assert (week > other + 0.3).float().mean() > 0.15
+    impulses = torch.tensor([[1.0, 0, 0, 1]])
+    remembered = synthetic._remembering(impulses, torch.tensor([[0.5]]))
+    assert remembered.tolist() == [[1.0, 0.5, 0.25, 1.125]]
 
 
 def test_training_on_made_up_series_teaches_and_is_the_same_every_time(marquee_home) -> None:
