@@ -539,6 +539,54 @@ def test_history_and_validation_decide_on_the_leaning(prior_is_off: float, recen
     assert float(module.lean) == lean
 
 
+def test_what_corrects_the_intervals_is_what_would_be_served() -> None:
+    """On validation the blend, on the history the prior, both leant on the recent quantiles."""
+    target = torch.linspace(-1, 1, 500)
+    steps = torch.linspace(-1, 1, 5)
+    right, wrong, narrow = target[:, None] + steps, target[:, None] + 3 + steps, target[:, None] + 0.6 + 0.1 * steps
+    module = module_of()
+    module._seen.append(held_out(target, prior=wrong, tuned=right, recent=wrong, lean=0.0))
+    module._earlier.append(held_out(target, prior=narrow, tuned=wrong, recent=wrong, lean=0.0))
+    end_validation(module)
+    assert float(module.blend) == 1.0
+    torch.testing.assert_close(module.widths, widths(torch.cat([target, target]), torch.cat([right, narrow])))
+
+    module = module_of()
+    module._seen.append(held_out(target, prior=wrong, tuned=narrow, recent=right, lean=1.0))
+    module._earlier.append(held_out(target, prior=wrong, tuned=wrong, recent=narrow, lean=1.0))
+    end_validation(module)
+    assert float(module.lean) == 1.0
+    assert float(module.blend) == 0.0  # under a full leaning both networks are the same
+    torch.testing.assert_close(module.widths, widths(torch.cat([target, target]), torch.cat([right, narrow])))
+
+
+def test_the_mean_is_blended_as_the_quantiles_are(batch: Batch) -> None:
+    module = module_of()
+    module.blend.fill_(0.0)
+    _, before = module(batch)
+    with torch.no_grad():
+        module.net.head.bias[-1] += 2.0
+    torch.testing.assert_close(module(batch)[1], before)
+    module.blend.fill_(1.0)
+    assert (module(batch)[1] > 1.2 * before).any()
+
+
+def test_both_networks_begin_with_the_prior_and_short_horizons_share_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def weights(frequency: object, horizon: int, *rest: object) -> dict[str, Tensor]:
+        asked.append(horizon)
+        return {name: torch.full_like(value, 0.125) for name, value in module_of().net.state_dict().items()}
+
+    monkeypatch.setattr("forecasting.engagement.prior_weights", weights)
+    for horizon in (7, 90):
+        module = module_of(horizon=horizon)
+        module.load_prior(torch.device("cpu"))
+        for net in (module.net, module.prior):
+            assert all((value == 0.125).all() for value in net.state_dict().values())
+    assert asked == [DAILY.horizon, 90]
+
+
 def test_a_checkpoint_is_plain_weights_and_keeps_the_corrections(tmp_path: Path, marquee_home: Path) -> None:
     data = data_of(weekly_panel(n_series=3, n_days=100), windows_per_epoch=64)
     module, trainer = fitted(data, epochs=1, hidden_size=4, prior_steps=2)
