@@ -7,8 +7,7 @@ import streamlit as st
 FOLDER = Path(__file__).parent
 
 st.set_page_config(page_title="Marquee", page_icon=str(FOLDER / "static" / "favicon.png"), layout="wide")
-# With something beside the style it stands on the page; alone Streamlit puts it with the toasts, and the first toast of a
-# fragment takes it away.
+# A style alone is put with the toasts, and the first toast of a fragment would take it away.
 st.html(f"<style>{(FOLDER / 'style.css').read_text('utf-8')}</style><span hidden></span>")
 st.logo(str(FOLDER / "static" / "logo.svg"), size="medium")
 

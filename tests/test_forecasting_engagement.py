@@ -520,7 +520,9 @@ def end_validation(module: EngagementLSTM) -> None:
     module.on_validation_epoch_end()
 
 
-@pytest.mark.parametrize(("prior_is_off", "recent_is_off", "lean"), [(0.5, 0.0, 1.0), (0.0, 0.5, 0.0), (0.0, 0.0, 1.0)])
+@pytest.mark.parametrize(
+    ("prior_is_off", "recent_is_off", "lean"), [(0.5, 0.0, 1.0), (0.0, 0.5, 0.0), (0.0, 0.0, 1.0), (0.0, 0.003, 1.0)]
+)
 def test_history_and_validation_decide_on_the_leaning(prior_is_off: float, recent_is_off: float, lean: float) -> None:
     """Leaning stays unless it has been wrong; one good validation block does not outweigh a history."""
     module = module_of()
@@ -537,6 +539,22 @@ def test_history_and_validation_decide_on_the_leaning(prior_is_off: float, recen
     end_validation(module)
     assert module._history is end_of_next
     assert float(module.lean) == lean
+
+
+def test_the_check_before_training_decides_on_nothing() -> None:
+    """It sees a few batches alone; the history is read as a whole afterwards."""
+    module = module_of()
+    target = torch.linspace(-1, 1, 50)
+    wrong = target[:, None] + 3 + torch.linspace(-1, 1, 5)
+    for kept in (module._seen, module._earlier):
+        kept.append(held_out(target, wrong, wrong, target[:, None].expand(-1, 5), lean=1.0))
+    module.trainer = pl.Trainer(accelerator="cpu", barebones=True)
+    module.trainer.sanity_checking = True
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    module.on_validation_epoch_end()
+    assert module._history is None
+    assert (module._seen, module._earlier) == ([], [])
+    assert torch.equal(module.widths, torch.ones(len(LEVELS)))
 
 
 def test_what_corrects_the_intervals_is_what_would_be_served() -> None:
