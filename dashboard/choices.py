@@ -1,22 +1,30 @@
-"""What a member can do with a title: watch it, put it on the list, like it or not, rate it. Every click is kept.
+"""What a member can do with a title: watch it, put it on the list, like it or not, rate it, review it. All is kept.
 
-A fragment of its own: one click redraws these buttons and nothing else. What was done last can be undone.
+The buttons and the review are fragments of their own: one click redraws these and nothing else. What was clicked last
+can be undone.
 """
 
 import datetime as dt
+import html
+import logging
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import page, store
+from dashboard import page, store, verdict
 from data import events
 from data.dataset import Dataset
 from data.errors import UserError
-from data.events import Event
+from data.events import Event, Review
 from recsys.viewing import THUMB_DOWN, THUMB_UP, Viewing, shown
 
+_log = logging.getLogger("dashboard")
 STARS = 5
+LONGEST = 10_000  # characters of a review
 PLACE = "title page"
 
 
@@ -153,3 +161,56 @@ def _last(data: Dataset, item_id: str, user_id: str) -> None:
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             st.caption(f"{page.plain(last[3])}.", width="content")
             st.button("Undo", type="tertiary", key="undo-choice", on_click=_undo, args=(data, last[2]))
+
+
+@st.fragment
+@page.guarded
+def own_reviews(data: Dataset, item_id: str, user_id: str) -> None:
+    """What the member wrote of the title, and a box to write; what is sent is kept and scored at once."""
+    name = shown(store.catalogue(data), item_id)
+    source = store.run_source(data.name, "sentiment")
+    if source is not None:
+        store.live(data.name, "sentiment")  # loads while the member writes
+    st.subheader("Your review")
+    key = f"{user_id}-{item_id}"
+    with st.form(f"review-{key}", border=False):
+        text = st.text_area(
+            f"What did you think of {name}?", key=f"review-text-{key}", height=120, max_chars=LONGEST, placeholder="…"
+        )
+        stars = st.feedback("stars", key=f"review-stars-{key}")
+        sent = st.form_submit_button("Send", type="primary")
+    if sent and not text.strip():
+        page.notice("none", "Write a sentence first; stars alone are a rating, given above.")
+    elif sent:
+        rating = None if stars is None else highest_rating(data) * (stars + 1) / STARS
+        # The same words sent twice are one review: the browser may send a form again.
+        named = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{data.name}\n{user_id}\n{item_id}\n{text}"))
+        is_new = events.write_review(data, Review(user_id, item_id, text, rating, review_id=named))
+        st.toast("Your review is kept" if is_new else "You sent this review already")
+    written = events.reviews(data.name, user_id, item_id, after=data.exported.get("reviews", 0))
+    for row in written[::-1].to_dict("records"):
+        _own(data, row, source, is_new=sent and row["text"] == text)
+
+
+def _own(data: Dataset, row: Mapping[Any, Any], source: str | None, is_new: bool) -> None:
+    """One review; a new one with what the model says of it."""
+    stars = "" if pd.isna(row["stars"]) else f" · {page.count(stars_of(row['stars'], highest_rating(data)), 'star')}"
+    st.caption(f"{page.when(row['made_at'])}{stars}")
+    result = _read(data, row["text"]) if is_new and source is not None else None
+    if result is None:
+        st.html(f'<p class="mq-quote">{html.escape(row["text"])}</p>')
+    else:
+        verdict.marks(result, row["text"], data)
+        verdict.show(result, source or "", data)
+
+
+def _read(data: Dataset, text: str) -> pd.Series | None:
+    """What the live model says; None, and a notice, where it cannot be asked: the review is kept all the same."""
+    model = store.live(data.name, "sentiment")
+    try:
+        with st.spinner("Reading …" if model and model.ready else "Loading the sentiment model …"):
+            return verdict.analyse(model, text)
+    except Exception:
+        _log.exception("A review could not be read by the sentiment model")
+        page.notice("none", "Your review is kept. The sentiment model cannot read it now; the server's log says why.")
+        return None

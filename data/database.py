@@ -29,6 +29,7 @@ METADATA = MetaData()
 BUSY_SECONDS = 10
 HEAD = "0002"  # the newest of data/migrations/versions
 _INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_ASK = "SELECT version_num FROM alembic_version"
 _MIGRATING = threading.Lock()  # Alembic keeps its state in the module
 
 
@@ -99,12 +100,12 @@ def _revision(engine: Engine) -> str | None:
     """The migration that the database is at; None for a new one, or one from before there were migrations."""
     with engine.connect() as opened:
         try:
-            return opened.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            return opened.execute(text(_ASK)).scalar()
         except DBAPIError:
             opened.rollback()
-            if inspect(opened).has_table("alembic_version"):
-                raise
-            return None
+            if not inspect(opened).has_table("alembic_version"):
+                return None
+        return opened.execute(text(_ASK)).scalar()  # somebody has made it between the two questions
 
 
 def _migrate(engine: Engine) -> None:

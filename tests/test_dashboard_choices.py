@@ -179,3 +179,29 @@ def test_rows_change_with_what_was_done(data: Dataset) -> None:
     events.record(data, [Event("u1", "rating", before["Top picks for you"][1], rating=highest)])
     name = store.catalogue(data).at[before["Top picks for you"][1], "shown_title"]
     assert f"Because you watched {name}" in rows()
+
+
+def sent(app: AppTest, text: str) -> AppTest:
+    app.text_area[0].set_value(text)
+    return button(app, "Send").click().run()
+
+
+def test_a_review_is_kept_and_shown_and_text_stays_text(data: Dataset) -> None:
+    app = sent(page_of("i3"), "<script>alert(1)</script> **Fine** & [more](x)")
+    assert not app.exception
+    (row,) = events.reviews("demo").to_dict("records")
+    assert (row["user_id"], row["item_id"]) == ("u1", "i3")
+    assert row["text"].startswith("<script>")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; **Fine** &amp; [more](x)" in text_of(app)
+    sent(app, "<script>alert(1)</script> **Fine** & [more](x)")
+    assert len(events.reviews("demo")) == 1
+    sent(app, "Another one.")
+    assert events.reviews("demo")["text"].tolist()[1] == "Another one."
+    other = page_of("i3", member="u2")
+    assert "Another one." not in text_of(other)
+
+
+def test_an_empty_review_is_asked_for_words(data: Dataset) -> None:
+    app = sent(page_of("i3"), "   ")
+    assert "Write a sentence first" in text_of(app)
+    assert events.reviews("demo").empty

@@ -212,7 +212,7 @@ def test_decisions_outlive_a_new_scoring(full: Dataset) -> None:
 
 def test_a_database_that_cannot_be_used_is_a_sentence(full: Dataset) -> None:
     (home.home() / "marquee.db").write_bytes(b"no database at all " * 200)
-    assert "database of decisions" in check_calm(opened("reviews"))
+    assert "The database" in check_calm(opened("reviews"))
 
 
 def test_the_address_chooses_a_title(full: Dataset) -> None:

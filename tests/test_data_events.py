@@ -196,6 +196,13 @@ def test_the_migrations_end_where_the_code_begins(database: str) -> None:
         assert compare_metadata(context, db.METADATA) == []
 
 
+def test_a_database_that_another_makes_meanwhile_is_no_failure(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replies.decide("mine", "r", "approved")
+    asked = iter(["SELECT version_num FROM not_there_yet", "SELECT version_num FROM alembic_version"])
+    monkeypatch.setattr(db, "text", lambda _: sqlalchemy.text(next(asked)))
+    assert db._revision(db._engine(db.database_url())) == db.HEAD
+
+
 def test_a_database_from_before_there_were_migrations_keeps_its_decisions(marquee_home: Path) -> None:
     marquee_home.mkdir()
     with sqlite3.connect(marquee_home / "marquee.db") as old:

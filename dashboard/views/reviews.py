@@ -1,15 +1,11 @@
 """Reviews: an inbox with drafts to decide about, what the reviews say together, and a box to score one as you type."""
 
-import html
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
-from dashboard import explained, inbox, onboarding, page, store, summary
+from dashboard import inbox, onboarding, page, store, summary, verdict
 from dashboard.inbox import ALL, LINKED, STATES, UNLINKED, Filters, Inbox
-from dashboard.marked import LEGEND, WORD_LEGEND, marked_html
-from dashboard.moods import MOODS, aspect_bars, mood_words, percent
+from dashboard.moods import MOODS
 from dashboard.pane import LAST, OPEN, last_decision, pane
 from dashboard.review_queue import LISTED, review_queue
 from data.dataset import Dataset
@@ -257,11 +253,11 @@ def score_box(data: Dataset) -> None:
             return
         model = store.live(data.name, "sentiment")
         with st.spinner("Reading …" if model and model.ready else "Loading the sentiment model …"):
-            result = _analyse(model, text)
-        _show_verdict(result, source, data)
+            result = verdict.analyse(model, text)
+        verdict.show(result, source, data)
     if result is not None:
         with left:
-            _show_marks(result, text, data)
+            verdict.marks(result, text, data)
 
 
 def _next_example() -> None:
@@ -269,53 +265,6 @@ def _next_example() -> None:
     st.session_state["review-text"] = EXAMPLES[at % len(EXAMPLES)]
     st.session_state["review-example"] = at + 1
     st.session_state["review-example-asked"] = True
-
-
-def _analyse(model: store.Live | None, text: str) -> pd.Series | None:
-    if model is None:
-        return None
-    try:
-        return model.future.result(timeout=120).analyse([text]).iloc[0]
-    except Exception:
-        store.forget_failed(model)
-        raise
-
-
-def _show_verdict(result: Any, source: str, data: Dataset) -> None:
-    if result is None:
-        page.notice("warn", "The model is not there any more: train it again on the Models page's command.")
-        return
-    label, p_positive = str(result[LABEL]), float(result["p_positive"])
-    kind, words = MOODS.get(label, ("none", label))
-    colour = {"good": "#30A46C", "warn": "#F5A524", "bad": "#E5484D"}.get(kind, "#8B9098")
-    foreign = "" if source == data.name else f" The model was trained on dataset '{source}'."
-    positive, certainty = percent(p_positive), mood_words(label, p_positive).removeprefix(words)
-    aspects = inbox.aspects_of(inbox.mentions_of(pd.Series([result["aspects"]])))
-    spoken = (
-        f'<p class="mq-label" style="margin-top:20px">What it speaks of</p>{aspect_bars(aspects, counted=False)}'
-        if len(aspects)
-        else '<p class="mq-compare mq-muted">It speaks of none of the aspects that are looked for.</p>'
-    )
-    st.html(
-        '<div class="mq-card" role="status"><p class="mq-label">Sentiment</p>'
-        f'<p class="mq-number">{html.escape(words)} <small>{html.escape(certainty)}</small></p>'
-        f'<div class="mq-track" style="margin-top:14px" role="img" aria-label="Positive {positive} %">'
-        f'<div class="mq-fill" style="width:{positive}%;background:{colour}"></div></div>'
-        '<p class="mq-compare mq-muted" style="display:flex;justify-content:space-between">'
-        "<span>negative</span><span>positive</span></p>"
-        f'<p class="mq-compare">The model gives {positive} % to positive and {100 - positive} % to negative.'
-        f"{html.escape(foreign)}</p>{spoken}</div>"
-    )
-
-
-def _show_marks(result: Any, text: str, data: Dataset) -> None:
-    with st.spinner("Looking for the words that decided …"):
-        found = explained.deciding_words(data.name, text)
-    legend = (LEGEND if len(result["aspects"]) else "") + (WORD_LEGEND if found.words else "")
-    st.html(
-        f'<div class="mq-text mq-scroll">{marked_html(text, result["aspects"], found.words)}</div>'
-        + (f'<p class="mq-legend">{legend}</p>' if legend else "")
-    )
 
 
 page.guarded(render)()

@@ -44,6 +44,9 @@ def render() -> None:
         _audience(data, item_id, catalogue, seen)
     with said:
         summary.what_people_say(data, item_id)
+        if member is not None:
+            st.space("small")
+            choices.own_reviews(data, item_id, member)
     st.space("medium")
     _more_like(data, item_id, member, catalogue, seen)
 
