@@ -87,7 +87,7 @@ def _do(data: Dataset, event: Event, said: str) -> None:
     The event got its id when its button was drawn: a second click on the same button is the same event.
     """
     try:
-        events.record(data, [replace(event, made_at=dt.datetime.now(dt.UTC))])
+        events.record(store.dataset(data.name), [replace(event, made_at=dt.datetime.now(dt.UTC))])
     except UserError as mistake:
         st.session_state["choice-failed"] = str(mistake)
         return
@@ -97,12 +97,12 @@ def _do(data: Dataset, event: Event, said: str) -> None:
 
 def _undo(data: Dataset, event_id: str) -> None:
     try:
-        events.take_back(data, event_id)
+        is_undone = events.take_back(store.dataset(data.name), event_id)
     except UserError as mistake:
         st.session_state["choice-failed"] = str(mistake)
         return
     st.session_state.pop("choice-last", None)
-    st.toast("Undone")
+    st.toast("Undone" if is_undone else "This is in the tables already and cannot be undone here")
 
 
 def _rate(data: Dataset, user_id: str, item_id: str, highest: float, key: str) -> None:
@@ -175,7 +175,11 @@ def own_reviews(data: Dataset, item_id: str, user_id: str) -> None:
     key = f"{user_id}-{item_id}"
     with st.form(f"review-{key}", border=False):
         text = st.text_area(
-            f"What did you think of {name}?", key=f"review-text-{key}", height=120, max_chars=LONGEST, placeholder="…"
+            f"What did you think of {page.plain(name)}?",
+            key=f"review-text-{key}",
+            height=120,
+            max_chars=LONGEST,
+            placeholder="…",
         )
         stars = st.feedback("stars", key=f"review-stars-{key}")
         sent = st.form_submit_button("Send", type="primary")
@@ -185,9 +189,9 @@ def own_reviews(data: Dataset, item_id: str, user_id: str) -> None:
         rating = None if stars is None else highest_rating(data) * (stars + 1) / STARS
         # The same words sent twice are one review: the browser may send a form again.
         named = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{data.name}\n{user_id}\n{item_id}\n{text}"))
-        is_new = events.write_review(data, Review(user_id, item_id, text, rating, review_id=named))
+        is_new = events.write_review(store.dataset(data.name), Review(user_id, item_id, text, rating, review_id=named))
         st.toast("Your review is kept" if is_new else "You sent this review already")
-    written = events.reviews(data.name, user_id, item_id, after=data.exported.get("reviews", 0))
+    written = events.reviews(data.name, user_id, item_id)
     for row in written[::-1].to_dict("records"):
         _own(data, row, source, is_new=sent and row["text"] == text)
 

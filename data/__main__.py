@@ -206,9 +206,10 @@ def _forget(arguments: argparse.Namespace) -> None:
     from data import runs
     from data.feedback import forget, learn_again, runs_with
 
-    found = forget(arguments.dataset, arguments.user)
-    print(f"Member '{arguments.user}' is removed from dataset '{arguments.dataset}':")
-    _print_table([], [[place, f"{rows:,}"] for place, rows in found.items()], right=[1])
+    found = forget(arguments.dataset, arguments.user, required=not arguments.fit)
+    if found:
+        print(f"Member '{arguments.user}' is removed from dataset '{arguments.dataset}':")
+        _print_table([], [[place, f"{rows:,}"] for place, rows in found.items()], right=[1])
     trained = runs_with(arguments.dataset)
     if not trained:
         return

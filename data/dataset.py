@@ -268,6 +268,7 @@ def _complete_catalogue(folder: Path) -> None:
     extra = schema.complete("items", pd.DataFrame({schema.ITEM_ID: new, schema.TITLE: new}))
     whole = pd.concat([known, extra], ignore_index=True) if len(known) else extra
     frame = schema.validate("items", whole)
+    items.unlink(missing_ok=True)  # it may be another name of a file that is in use
     write_parquet(frame, items, schema.TABLES["items"])
 
 

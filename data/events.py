@@ -7,7 +7,6 @@ decades. `python -m data export-events` turns them into rows of the tables.
 """
 
 import datetime as dt
-import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -115,9 +114,9 @@ class Event:
         _require_id(USER_ID, self.user_id)
         if self.item_id is not None:
             _require_id(ITEM_ID, self.item_id)
-        for name, value in ((RATING, self.rating), (MINUTES, self.minutes)):
-            if value is not None and not math.isfinite(value):
-                raise ValueError(f"{name} {value} is no number")
+        for name, value, low, high in ((RATING, self.rating, -1e6, 1e6), (MINUTES, self.minutes, 0, 60 * 24 * 366)):
+            if value is not None and not low <= value <= high:  # NaN is neither
+                raise ValueError(f"{name} {value} is no number from {low:g} to {high:g}")
         if self.kind == "rating" and self.rating is None:
             raise ValueError("a rating needs a rating")
 
@@ -137,7 +136,7 @@ class Review:
         """Raise a ValueError for what no table could hold."""
         _require_id(USER_ID, self.user_id)
         _require_id(ITEM_ID, self.item_id)
-        if not self.text.strip():
+        if not self.text.replace("\x00", "").strip():
             raise ValueError("a review needs a text")
 
 

@@ -5,6 +5,7 @@ in dataset.json beside them (`exported`), so that an export that is repeated or 
 """
 
 import csv
+import re
 import shutil
 import subprocess
 import sys
@@ -49,14 +50,18 @@ def _rewriting(name: str) -> Iterator[Path]:
     """Nobody else exports or forgets meanwhile; yields a folder on the disk of the tables that goes afterwards."""
     root = home.tables(name).parent
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f".{name}.lock"), tempfile.TemporaryDirectory(prefix=f".{name}.", dir=root) as folder:
-        yield Path(folder)
+    open_dataset(name)
+    with FileLock(root / f".{name}.lock"):
+        for left in root.glob(f".{name}.*.work"):  # of a command that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=".work", dir=root) as folder:
+            yield Path(folder)
 
 
 def export_events(name: str) -> Exported:
     """Add to a dataset's tables what members did since the last export; nothing happens when they did nothing.
 
-    The clock moves on to the last event. Interactions keep their kind, impressions too.
+    The clock moves on to the last event or review. Interactions keep their kind, impressions too.
 
     Raises:
         UserError: there is no dataset, or the database cannot be reached.
@@ -81,7 +86,8 @@ def export_events(name: str) -> Exported:
             if len(more):
                 tables[table] = _appended(table, tables.get(table), more, folder)
         as_of, set_at = dataset.as_of, dataset.clock_set_at or dataset.created_at
-        newest = happened.nlargest(1, "service_time")
+        times = ["service_time", "made_at"]
+        newest = pd.concat([happened[times], written[times]]).nlargest(1, "service_time")
         if len(newest) and (as_of is None or newest["service_time"].iloc[0] > as_of):
             as_of, set_at = newest["service_time"].iloc[0], newest["made_at"].iloc[0].isoformat()
         last = {"events": happened["number"].max(), "reviews": written["number"].max()}
@@ -150,23 +156,31 @@ def _rewritten(
 # -- forgetting ----------------------------------------------------------------------------------------------------
 
 
-def forget(name: str, user_id: str) -> dict[str, int]:
+def forget(name: str, user_id: str, required: bool = True) -> dict[str, int]:
     """Remove a member from the database, the tables and the scores of a dataset; returns where how many rows were.
 
     What trained models hold of the member stays until they are trained again: see `runs_with`. Killed halfway, it is
     simply run again.
 
+    Args:
+        name: of the dataset.
+        user_id: of the member.
+        required: whether there must be something to remove.
+
     Raises:
         UserError: there is no such dataset, or no trace of the member in it.
     """
+    if not user_id.strip():
+        raise UserError("USER is empty: give the member's id.")
     with _rewriting(name) as folder:
         dataset = open_dataset(name)
         mine = _own_reviews(dataset, user_id)
-        found = _forget_in_database(name, user_id, mine)
+        # Scores first: which reviews are the member's, only tables and database know.
+        found = _forget_in_scores(name, user_id, mine)
         found |= _forget_in_tables(dataset, user_id, folder)
-        found |= _forget_in_scores(name, user_id, mine)
+        found |= _forget_in_database(name, user_id, mine)
     found = {place: rows for place, rows in found.items() if rows}
-    if not found:
+    if not found and required:
         raise UserError(f"Dataset '{name}' holds nothing of a member '{user_id}': look the id up in its tables.")
     return found
 
@@ -274,30 +288,32 @@ def _csv_without(path: Path, gone: Callable[[list[str]], bool], target: Path) ->
 
 
 def _mentions(row: list[str], user_id: str) -> bool:
-    """Whether a rejected row is the member's: its fields, or those of the line that it quotes."""
-    return any(user_id == part.strip() for field in row for part in (field, *next(csv.reader([field]), [])))
+    """Whether a rejected row is the member's: the line that it quotes, in its last column, has the id as a field."""
+    return any(user_id == part.strip(" \"'") for part in re.split(r"\t|::|[,;|\n]", row[-1])) if row else False
 
 
 def runs_with(name: str) -> list[Path]:
-    """Trained runs of a dataset, which know its members until they are trained again; models by name, oldest first."""
-    root = home.home() / "runs" / home.check_name(name)
-    return sorted(path for path in root.glob("*/*") if (path / "report.json").is_file())
+    """Runs of a dataset, unfinished ones too, which know its members until they are trained again."""
+    home.check_name(name)
+    return sorted(path for model in runs.MODELS for path in home.runs(name, model).glob("*") if path.is_dir())
 
 
 def learn_again(name: str, trained: Sequence[Path]) -> list[str]:
     """Train the models in use again with the configuration that each has, and delete the runs `trained`.
 
     Returns:
-        Names of the models, each of which now has a run that is none of `trained`.
+        Names of the models; those that had a run in use now have one that is none of `trained`.
 
     Raises:
         UserError: a training failed; all runs are still there.
     """
     models = sorted({run.parent.name for run in trained})
     for model in models:
-        run = runs.require_run(name, model)
+        run = runs.current_run(name, model)
+        if run is None:  # only unfinished ones: there is nothing in use to train again
+            continue
         command = [sys.executable, "-m", runs.PACKAGE[model], "fit", "--config", str(run / "config.yaml")]
-        if subprocess.run(command).returncode or runs.require_run(name, model) in trained:
+        if subprocess.run(command).returncode or runs.current_run(name, model) in trained:
             raise UserError(f"The {model} could not be trained again (see above): '{' '.join(command[1:])}'.")
     for run in trained:
         shutil.rmtree(run)

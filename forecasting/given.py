@@ -108,9 +108,9 @@ def given_panel(dataset: Dataset, frequency: Frequency | None, last_day: int | N
     adds_up = np.array([name in finer for name in names], dtype=bool)[:, None]
     values = np.where(number > 0, total / np.where(adds_up, 1, np.maximum(number, 1)), np.nan)
     if in_weeks:  # a first week that is not whole would look like a rise
-        begin = pd.Series(unit).groupby(codes).min().to_numpy() - first
-        cut = np.flatnonzero(adds_up[:, 0] & (begin % frequency.size > 0))
-        values[cut, begin[cut] // frequency.size] = np.nan
+        ago = last - pd.Series(unit).groupby(codes).min().to_numpy()  # days from each series' first to the last one
+        cut = np.flatnonzero(adds_up[:, 0] & ((ago + 1) % frequency.size > 0))
+        values[cut, n_steps - 1 - ago[cut] // frequency.size] = np.nan
     if is_open:
         values[adds_up[:, 0], -1] = np.nan
     return Panel(tuple(map(str, names)), first, frequency, values)

@@ -205,3 +205,12 @@ def test_an_empty_review_is_asked_for_words(data: Dataset) -> None:
     app = sent(page_of("i3"), "   ")
     assert "Write a sentence first" in text_of(app)
     assert events.reviews("demo").empty
+
+
+def test_what_was_exported_is_not_undone(data: Dataset) -> None:
+    app = button(page_of("i3"), "Like").click().run()
+    export_events("demo")
+    app = button(app, "Undo").click().run()
+    assert not app.exception
+    assert kept() == [("u1", "i3", "thumb_up")]
+    assert any("cannot be undone" in toast.value for toast in app.toast)

@@ -63,7 +63,7 @@ def test_events_join_the_tables_once(mine: Dataset, database: str) -> None:
     assert table["timestamp"].iloc[4] == AS_OF + pd.Timedelta(hours=5)
     assert table["minutes"].iloc[4] == 90
     pd.testing.assert_frame_equal(table.head(4), before)
-    assert after.as_of == AS_OF + pd.Timedelta(hours=5)
+    assert after.as_of == AS_OF + pd.Timedelta(hours=6)
     review = after.reviews().iloc[2]
     assert (review["user_id"], review["item_id"], review["text"], review["stars"]) == ("u1", "i2", "Fine.", 4.0)
     assert (review["created_at"], review["source"]) == (AS_OF + pd.Timedelta(hours=6), "dashboard")
@@ -280,3 +280,68 @@ def test_the_next_training_can_be_started_and_takes_the_place_of_all_before(
         assert "Trained again: retention. 2 earlier runs deleted." in told.out
     else:
         assert "could not be trained again" in told.err
+
+
+def test_a_title_that_the_catalogue_lacks_leaves_the_old_files_alone(mine: Dataset, tmp_path: Path) -> None:
+    """Who reads the tables while they are rewritten has the old ones open."""
+    old = tmp_path / "old.parquet"
+    old.hardlink_to(mine.path("items"))
+    events.record(mine, [Event("u1", "watch", "unheard of")])
+    export_events("mine")
+    assert len(open_dataset("mine").items()) == 3
+    assert pq.read_metadata(old).num_rows == 2
+
+
+def test_forgetting_that_was_killed_is_simply_run_again(mine: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = home.scores("mine")
+    scores.mkdir(parents=True)
+    pq.write_table(pa.table({"review_id": ["r1", "r2"]}), scores / "review_scores.parquet")
+    events.record(mine, [Event("u2", "watch", "i1")])
+    left = home.tables("mine").parent / ".mine.killed.work"
+    left.mkdir()
+    for place in ("_forget_in_tables", "_forget_in_database"):
+
+        def killed(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(feedback, place, killed)
+            with pytest.raises(KeyboardInterrupt):
+                forget("mine", "u2")
+    assert forget("mine", "u2") == {"events in the database": 1}
+    assert pq.read_table(scores / "review_scores.parquet")["review_id"].to_pylist() == ["r1"]
+    assert "u2" not in set(open_dataset("mine").interactions()["user_id"])
+    assert not left.exists()
+
+
+def test_a_review_moves_the_clock_too(mine: Dataset) -> None:
+    events.write_review(mine, Review("u1", "i2", "Fine.", made_at=at(mine, 72)))
+    assert export_events("mine").dataset.as_of == AS_OF + pd.Timedelta(hours=72)
+
+
+def test_training_may_follow_a_forgetting_of_before(mine: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = trained("mine", "retention", "20240101-000000-aaaa")
+    (home.runs("mine", "retention") / "20240102-000000-cccc").mkdir()  # one that was never finished
+    assert main(["forget", "u2", "--dataset", "mine"]) == 0
+
+    def fit(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+        trained("mine", "retention", "20240103-000000-bbbb")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", fit)
+    assert main(["forget", "u2", "--dataset", "mine", "--fit"]) == 0
+    assert not old.exists()
+    assert {path.name for path in home.runs("mine", "retention").iterdir()} == {"20240103-000000-bbbb", "current"}
+
+
+def test_an_empty_id_is_nobody(mine: Dataset) -> None:
+    with pytest.raises(UserError, match="USER is empty"):
+        forget("mine", "")
+    assert open_dataset("mine").fingerprint == mine.fingerprint
+
+
+def test_rejected_rows_of_any_kind_of_file_are_found() -> None:
+    for line in ("u2\ti1\t3", "u2::i1::3", "u2;i1;3", '"u2",i1'):
+        assert feedback._mentions(["x.csv", "5", "no time", line], "u2")
+    assert not feedback._mentions(["u2.csv", "5", "no time", "u22,i1"], "5")
+    assert not feedback._mentions([], "u2")

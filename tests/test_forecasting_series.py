@@ -380,3 +380,16 @@ def test_days_alone_make_whole_weeks(written) -> None:
     assert panel.dates(panel.n_steps, panel.n_steps + 1)[0] == pd.Timestamp("2024-02-07", tz="UTC")
     assert row(panel, "plays")[1:] == [7.0] * 5
     assert np.isnan(row(panel, "plays")[0])  # a first week that is not whole would look like a rise
+
+
+def test_weekly_series_beside_daily_ones_keep_their_last_value(written) -> None:
+    for days in (210, 212):
+        weekly = pd.DataFrame({"series_id": "w", "date": pd.date_range("2024-01-07", periods=30, freq="7D", tz="UTC")})
+        daily = pd.DataFrame({"series_id": "d", "date": pd.date_range(end="2024-07-28", periods=days, tz="UTC")})
+        others = [weekly.assign(series_id=f"w{i}") for i in range(2)]
+        frame = pd.concat([weekly, *others, daily]).assign(value=1.0)
+        panel = load_panel(written([], tables={"metrics": frame}, as_of=pd.Timestamp("2024-07-28 23:00", tz="UTC")))
+        assert panel.frequency.name == "weekly"
+        last = row(panel, "d")[-29:]
+        assert last == [7.0] * 29
+        assert row(panel, "w")[-1] == 1.0
