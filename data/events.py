@@ -259,12 +259,21 @@ def reviews(
     return _read(REVIEWS, chosen, settled)
 
 
+def nothing() -> pd.DataFrame:
+    """Events as of a member who did nothing."""
+    return _typed([], EVENTS)
+
+
 def _read(table: Table, chosen: Any, settled: bool) -> pd.DataFrame:
-    names = [column.name for column in table.c if column.name != "dataset"]
     with connection() as opened:
         if settled and opened.dialect.name == "postgresql":  # in SQLite one writes after the other
             opened.execute(text(f"LOCK TABLE {table.name} IN SHARE MODE"))
         rows = opened.execute(chosen.order_by(table.c.number)).all()
+    return _typed(rows, table)
+
+
+def _typed(rows: Sequence[Any], table: Table) -> pd.DataFrame:
+    names = [column.name for column in table.c if column.name != "dataset"]
     frame = pd.DataFrame(rows, columns=names, dtype=object)
     for name in ("made_at", "service_time"):  # SQLite keeps no zone: what it gives is the UTC that was written
         frame[name] = pd.to_datetime(frame[name], utc=True).dt.as_unit("us")

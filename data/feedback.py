@@ -54,8 +54,14 @@ def _rewriting(name: str) -> Iterator[Path]:
     with FileLock(root / f".{name}.lock"):
         for left in root.glob(f".{name}.*.work"):  # of a command that was killed
             shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=".work", dir=root) as folder:
-            yield Path(folder)
+        try:
+            with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=".work", dir=root) as folder:
+                yield Path(folder)
+        except (pa.ArrowException, UnicodeError, csv.Error) as failure:
+            raise UserError(
+                f"A table or score file of dataset '{name}' cannot be read ({str(failure).splitlines()[0]}): find it by "
+                f"'python -m data validate {name}', write it anew, and run this again."
+            ) from failure
 
 
 def export_events(name: str) -> Exported:

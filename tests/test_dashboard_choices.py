@@ -214,3 +214,12 @@ def test_what_was_exported_is_not_undone(data: Dataset) -> None:
     assert not app.exception
     assert kept() == [("u1", "i3", "thumb_up")]
     assert any("cannot be undone" in toast.value for toast in app.toast)
+
+
+def test_home_has_its_rows_without_the_database(data: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "no folder").write_text("")
+    monkeypatch.setenv("MARQUEE_DATABASE_URL", f"sqlite:///{tmp_path / 'no folder' / 'x.db'}")
+    app = opened("home", member="u1")
+    assert not app.exception
+    assert "cannot be used" in text_of(app)
+    assert "The per cent on a card is" in text_of(app)

@@ -345,3 +345,14 @@ def test_rejected_rows_of_any_kind_of_file_are_found() -> None:
         assert feedback._mentions(["x.csv", "5", "no time", line], "u2")
     assert not feedback._mentions(["u2.csv", "5", "no time", "u22,i1"], "5")
     assert not feedback._mentions([], "u2")
+
+
+@pytest.mark.parametrize("damaged", ["users", "interactions", "reviews"])
+def test_a_damaged_table_is_one_sentence(damaged: str, mine: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    events.record(mine, [Event("new", "watch", "i1")])
+    events.write_review(mine, Review("u1", "i1", "x"))
+    mine.path(damaged).write_bytes(b"PAR1 no more")
+    for command in (["export-events", "mine"], ["forget", "u2", "--dataset", "mine"]):
+        assert main(command) == 2
+        assert capsys.readouterr().err.startswith("error: A table or score file of dataset 'mine' cannot be read")
+    assert len(events.events("mine")) == 1

@@ -4,7 +4,9 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import members, onboarding, page, shelf, store
+from data import events
 from data.dataset import Dataset, list_datasets
+from data.errors import UserError
 from data.schema import SCORES
 from recsys import pages
 from recsys.rows import cards, latest_favourite
@@ -27,7 +29,7 @@ def home_page(
     scored_at: tuple[float | None, ...],
     run: str | None,
     member: str,
-    did: tuple[str, ...],
+    did: tuple[str, ...] | None,
     _data: Dataset,
 ) -> pages.Page:
     """Billboard and rows of a member.
@@ -35,12 +37,12 @@ def home_page(
     Args:
         scored_at: ages of the score tables `TABLES`.
         run: the live recommender that finds similar titles, None without one.
-        did: ids of what the member did since the tables were written.
+        did: ids of what the member did since the tables were written; None where that cannot be known.
     """
     seen = store.viewing(_data)
     if seen is None:
         return pages.Page(cards([]), [])
-    since = store.happened(_data, member)
+    since = store.happened(_data, member) if did is not None else events.nothing()
     mine = seen.history(member).continued(since)
     favourite = latest_favourite(mine)
     similar = store.similar(_data, favourite) if run and favourite else None
@@ -105,7 +107,11 @@ def render() -> None:
     run = live.run_id if live is not None and live.ready else None
     age = store.scored_at(data.name, "recommendations")
     ages = tuple(store.scored_at(data.name, table) for table in TABLES)
-    did = tuple(store.happened(data, member)["event_id"])
+    try:
+        did = tuple(store.happened(data, member)["event_id"])
+    except UserError as mistake:  # the rows are there without what happened since
+        page.notice("warn", str(mistake))
+        did = None
     top, shelves = home_page(str(data.folder), data.fingerprint, ages, run, member, did, data)
     if len(top):
         open_title(shelf.billboard(top.iloc[0], catalogue, key=f"billboard-{member}"), member)
