@@ -59,8 +59,8 @@ def _rewriting(name: str) -> Iterator[Path]:
                 yield Path(folder)
         except (pa.ArrowException, UnicodeError, csv.Error) as failure:
             raise UserError(
-                f"A table or score file of dataset '{name}' cannot be read ({str(failure).splitlines()[0]}): find it by "
-                f"'python -m data validate {name}', write it anew, and run this again."
+                f"A table or score file of dataset '{name}' cannot be read ({str(failure).splitlines()[0]}): find it "
+                f"by 'python -m data validate {name}', write it anew, and run this again."
             ) from failure
 
 
