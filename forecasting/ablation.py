@@ -5,9 +5,10 @@ is worth that has never had a part is another question, which flags of `evaluate
 `--model.prior_steps 0` for a network that has seen the dataset alone.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -45,6 +46,15 @@ def parts_of(module: pl.LightningModule) -> dict[str, Weights]:
             },
         }
     raise TypeError(f"no parts of a {type(module).__name__} are known")
+
+
+def without_each(module: pl.LightningModule, measure: Callable[[], np.ndarray]) -> dict[str, np.ndarray]:
+    """What `measure()` gives while each part of `module` in turn is left out."""
+    found = {}
+    for left, weights in parts_of(module).items():
+        with left_out(module, weights):
+            found[left] = measure()
+    return found
 
 
 @contextmanager

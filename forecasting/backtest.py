@@ -8,6 +8,7 @@ happened after an origin reaches a forecast made there, the choice of titles inc
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pytorch_lightning.cli import LightningCLI
 from data import command, evaluation
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
-from forecasting.ablation import left_out, parts_of
+from forecasting.ablation import without_each
 from forecasting.accuracy import OURS, Table, actuals, coverage_by_origin, losses, tables_of, verdict
 from forecasting.classical import MAX_ARIMA_SEASON, MAX_HISTORY, NAIVE, classical, mean_name
 from forecasting.engagement import EngagementLSTM
@@ -146,6 +147,10 @@ def _configured(
     return cli
 
 
+def _quantiles(module: EngagementLSTM, panel: Panel, horizon: int) -> np.ndarray:
+    return forecast_panel(module, panel, horizon).quantiles
+
+
 def _backtest_engagement(
     argv: list[str],
     dataset: Dataset,
@@ -176,12 +181,12 @@ def _backtest_engagement(
         started = time.perf_counter()
         if number in trained:
             module, _, seed = next(modules)
-        ours = forecast_panel(module, part, horizon).quantiles
+        ours = _quantiles(module, part, horizon)
         seconds[OURS] = seconds.get(OURS, 0.0) + time.perf_counter() - started
         found.setdefault(OURS, []).append(ours)
-        for left, weights in parts_of(module).items() if ablation else ():
-            with left_out(module, weights):
-                without.setdefault(left, []).append(forecast_panel(module, part, horizon).quantiles)
+        if ablation:
+            for left, quantiles in without_each(module, partial(_quantiles, module, part, horizon)).items():
+                without.setdefault(left, []).append(quantiles)
         print(f"Origin {number + 1} of {origins}: {dates[number]}, the classical methods", flush=True)
         for method, answer in classical(part, horizon).items():
             found.setdefault(method, []).append(answer.quantiles)
@@ -265,9 +270,9 @@ def _backtest_retention(
         (found,) = predictions(module, data.cases("everything"), cases)
         for method, p in found.items():
             predicted.setdefault(method, []).append(p)
-        for left, weights in parts_of(module).items() if ablation else ():
-            with left_out(module, weights):
-                without.setdefault(left, []).append(probabilities(module, cases))
+        if ablation:
+            for left, p in without_each(module, partial(probabilities, module, cases)).items():
+                without.setdefault(left, []).append(p)
     whole = together(judged)
     table: Table = {
         m: probability_metrics(whole.label, np.concatenate(p)) for m, p in predicted.items() if len(p) == origins

@@ -91,10 +91,8 @@ def given_panel(dataset: Dataset, frequency: Frequency | None, last_day: int | N
         )
     first = last - (n_steps - 1) * frequency.size
     if in_weeks:
-        if last_day is not None:
-            first -= (
-                frequency.size - 1
-            )  # weekly values keep their dates, weeks that are added up have their first day's
+        if last_day is not None:  # weekly values keep their dates, weeks that are added up have their first day's
+            first -= frequency.size - 1
         step = n_steps - 1 - (last - unit) // frequency.size
     else:
         first -= first % frequency.size if frequency.unit == "M" else 0

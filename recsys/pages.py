@@ -55,12 +55,8 @@ KnownTitles = Literal["hide", "allow", "again"]
 ROW_LENGTH = 20
 SHORTEST_ROW = 4
 LEADING = ("picks", "trending", "popular")  # rows that the billboard is taken from
-CHOOSE_FIRST = {
-    "list": -1,
-    "picks": 0,
-    "gems": 1,
-    "new": 2,
-}  # their titles are few; other rows choose in the order of the page
+# The list is the member's own, the others' titles are few; further rows choose in the order of the page.
+CHOOSE_FIRST = {"list": -1, "picks": 0, "gems": 1, "new": 2}
 
 
 @dataclass(frozen=True)
