@@ -27,7 +27,7 @@ from data.errors import UserError
 
 METADATA = MetaData()
 BUSY_SECONDS = 10
-HEAD = "0002"  # the newest of data/migrations/versions
+HEAD = "0003"  # the newest of data/migrations/versions
 _INSERT = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _ASK = "SELECT version_num FROM alembic_version"
 _MIGRATING = threading.Lock()  # Alembic keeps its state in the module

@@ -49,6 +49,8 @@ EVENTS = Table(
     Column("place", String(200)),
     Column("rank", Integer),
     Column("run_id", String(100)),
+    Column("page_id", String(36)),
+    Column("propensity", Float),
     Column("made_at", DateTime(timezone=True), nullable=False),
     Column("service_time", DateTime(timezone=True), nullable=False),
     CheckConstraint(f"kind IN ({', '.join(map(repr, KINDS))})", name="known_kind"),
@@ -92,6 +94,8 @@ class Event:
         place: where it happened: the page, or the row that offered the title.
         rank: place of the title in that row, from 1.
         run_id: of the recommender that offered it.
+        page_id: names the page, as it was drawn once, whose offer it was; impressions and clicks of a page share it.
+        propensity: with which probability the title was to stand at this place; None where nothing was left to chance.
         event_id: names the event; sent twice, it is kept once.
         made_at: with a time zone.
     """
@@ -104,6 +108,8 @@ class Event:
     place: str | None = None
     rank: int | None = None
     run_id: str | None = None
+    page_id: str | None = None
+    propensity: float | None = None
     event_id: str = field(default_factory=_new_id)
     made_at: dt.datetime = field(default_factory=_now)
 
@@ -117,6 +123,8 @@ class Event:
         for name, value, low, high in ((RATING, self.rating, -1e6, 1e6), (MINUTES, self.minutes, 0, 60 * 24 * 366)):
             if value is not None and not low <= value <= high:  # NaN is neither
                 raise ValueError(f"{name} {value} is no number from {low:g} to {high:g}")
+        if self.propensity is not None and not 0 < self.propensity <= 1:
+            raise ValueError(f"propensity {self.propensity} is no probability above 0")
         if self.kind == "rating" and self.rating is None:
             raise ValueError("a rating needs a rating")
 
@@ -195,7 +203,10 @@ def write_review(dataset: Dataset, review: Review) -> bool:
     return _add(REVIEWS, [row | _times(dataset, review.made_at) | {"dataset": dataset.name}], REVIEW_ID) == 1
 
 
-_OF_EVENT = ("event_id", USER_ID, ITEM_ID, KIND, RATING, MINUTES, "place", "rank", "run_id")
+_OF_EVENT = (
+    *("event_id", USER_ID, ITEM_ID, KIND, RATING, MINUTES),
+    *("place", "rank", "run_id", "page_id", "propensity"),
+)
 
 
 def _times(dataset: Dataset, made_at: dt.datetime) -> dict[str, dt.datetime]:
@@ -219,8 +230,8 @@ def events(
 ) -> pd.DataFrame:
     """Events of a dataset in the order of writing.
 
-    Columns: number, event_id, user_id, item_id, kind, rating, minutes, place, rank, run_id, made_at and service_time
-    (both UTC).
+    Columns: number, event_id, user_id, item_id, kind, rating, minutes, place, rank, run_id, page_id, propensity,
+    made_at and service_time (both UTC).
 
     Args:
         dataset: its name.
@@ -277,5 +288,5 @@ def _typed(rows: Sequence[Any], table: Table) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=names, dtype=object)
     for name in ("made_at", "service_time"):  # SQLite keeps no zone: what it gives is the UTC that was written
         frame[name] = pd.to_datetime(frame[name], utc=True).dt.as_unit("us")
-    numeric = {name: "float64" for name in (RATING, MINUTES, STARS) if name in frame}
+    numeric = {name: "float64" for name in (RATING, MINUTES, STARS, "propensity") if name in frame}
     return frame.astype(numeric | {"number": "int64"})

@@ -218,6 +218,29 @@ def test_a_database_from_before_there_were_migrations_keeps_its_decisions(marque
     assert len(events.events("mine")) == 1
 
 
+@pytest.mark.parametrize("made", ["", "events", "page_id"])
+def test_a_migration_that_was_killed_goes_on(
+    database: str, made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # SQLite keeps what was done before the end; PostgreSQL nothing
+    replies.decide("mine", "r1", "approved", "Thanks")
+    event = Event("u", "impression", "i", page_id="p", propensity=0.25)
+    events.record(dataset(), [event])
+    back_to = "0001" if made == "events" else "0002"
+    with db.connection() as opened:
+        opened.execute(sqlalchemy.text(f"UPDATE alembic_version SET version_num = '{back_to}'"))
+        if made == "events":
+            opened.execute(sqlalchemy.text("DROP TABLE member_reviews"))
+        for column in ("page_id", "propensity"):
+            if column != made:
+                opened.execute(sqlalchemy.text(f"ALTER TABLE events DROP COLUMN {column}"))
+    assert replies.decisions("mine")["text"].tolist() == ["Thanks"]
+    assert events.events("mine")["kind"].tolist() == ["impression"]
+    events.record(dataset(), [replace(event, event_id="another")])
+    (row,) = events.events("mine", after=int(events.events("mine")["number"].iloc[0])).to_dict("records")
+    assert (row["page_id"], row["propensity"]) == ("p", 0.25)
+    assert len(events.reviews("mine")) == 0
+
+
 def test_the_database_of_a_newer_marquee_is_refused(database: str) -> None:
     replies.decide("mine", "r", "approved")
     with db.connection() as opened:

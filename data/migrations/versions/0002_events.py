@@ -15,6 +15,21 @@ def _number() -> sa.Column[int]:
 
 
 def upgrade() -> None:
+    there = sa.inspect(op.get_bind()).has_table  # SQLite keeps each step of a migration that was killed
+    if not there("events"):
+        _make_events()
+    if not there("member_reviews"):
+        _make_reviews()
+    for name, table, columns in (
+        ("events_of_member", "events", ["dataset", "user_id", "number"]),
+        ("events_of_dataset", "events", ["dataset", "number"]),
+        ("reviews_of_member", "member_reviews", ["dataset", "user_id", "number"]),
+        ("reviews_of_title", "member_reviews", ["dataset", "item_id", "number"]),
+    ):
+        op.create_index(name, table, columns, if_not_exists=True)
+
+
+def _make_events() -> None:
     op.create_table(
         "events",
         _number(),
@@ -33,8 +48,9 @@ def upgrade() -> None:
         sa.CheckConstraint(f"kind IN ({', '.join(map(repr, _KINDS))})", name="known_kind"),
         sqlite_autoincrement=True,
     )
-    op.create_index("events_of_member", "events", ["dataset", "user_id", "number"])
-    op.create_index("events_of_dataset", "events", ["dataset", "number"])
+
+
+def _make_reviews() -> None:
     op.create_table(
         "member_reviews",
         _number(),
@@ -48,5 +64,3 @@ def upgrade() -> None:
         sa.Column("service_time", sa.DateTime(timezone=True), nullable=False),
         sqlite_autoincrement=True,
     )
-    op.create_index("reviews_of_member", "member_reviews", ["dataset", "user_id", "number"])
-    op.create_index("reviews_of_title", "member_reviews", ["dataset", "item_id", "number"])
