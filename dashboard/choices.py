@@ -20,7 +20,7 @@ from data import events
 from data.dataset import Dataset
 from data.errors import UserError
 from data.events import Event, Review
-from recsys.viewing import THUMB_DOWN, THUMB_UP, Viewing, shown
+from recsys.viewing import THUMB_DOWN, THUMB_UP, shown
 
 _log = logging.getLogger("dashboard")
 STARS = 5
@@ -32,7 +32,7 @@ PLACE = "title page"
 class Standing:
     """How a member stands to a title."""
 
-    views: int  # how often it was watched in the dashboard
+    views: int  # how often it was watched
     is_listed: bool
     thumb: str | None
     stars: int | None  # 1 to STARS
@@ -47,32 +47,24 @@ def stars_of(rating: float, highest: float) -> int:
     return min(STARS, max(1, round(rating / highest * STARS)))
 
 
-def standing(
-    seen: Viewing | None, since: pd.DataFrame, listed: list[str], user_id: str, item_id: str, highest: float
-) -> Standing:
+def standing(before: pd.DataFrame, since: pd.DataFrame, is_listed: bool, item_id: str, highest: float) -> Standing:
     """By the tables and what happened since.
 
     Args:
+        before: kind and rating of the member's events with this title in the tables, oldest first.
         since: see dashboard.store.happened.
-        listed: titles on the member's list.
         highest: rating that there is in the dataset.
     """
-    about = since[since["item_id"] == item_id]
-    thumb, rating = None, float("nan")
-    if seen is not None:
-        mine = seen.of(user_id)
-        here = seen.item[mine] == seen.position(item_id)
-        if seen.disliked[mine][here].any():
-            thumb = THUMB_DOWN
-        rated = seen.rating[mine][here]
-        rated = rated[~pd.isna(rated)]
-        rating = float(rated[-1]) if len(rated) else rating
+    both = ["kind", "rating"]
+    about = pd.concat([before[both], since.loc[since["item_id"] == item_id, both]], ignore_index=True)
     thumbs = about.loc[about["kind"].isin([THUMB_UP, THUMB_DOWN]), "kind"]
     ratings = about["rating"].dropna()
-    thumb = thumb if thumbs.empty else str(thumbs.iloc[-1])
-    rating = rating if ratings.empty else float(ratings.iloc[-1])
-    stars = None if pd.isna(rating) else stars_of(rating, highest)
-    return Standing(int((about["kind"] == "watch").sum()), item_id in listed, thumb, stars)
+    return Standing(
+        int((about["kind"] == "watch").sum()),
+        is_listed,
+        None if thumbs.empty else str(thumbs.iloc[-1]),
+        None if ratings.empty else stars_of(float(ratings.iloc[-1]), highest),
+    )
 
 
 def highest_rating(data: Dataset) -> float:
@@ -81,7 +73,7 @@ def highest_rating(data: Dataset) -> float:
     return float(highest) if highest and highest > 0 else float(STARS)
 
 
-def _do(data: Dataset, event: Event, said: str) -> None:
+def do(data: Dataset, event: Event, said: str) -> None:
     """Keep an event; runs before anything is drawn, so that everything drawn knows of it.
 
     The event got its id when its button was drawn: a second click on the same button is the same event.
@@ -92,7 +84,7 @@ def _do(data: Dataset, event: Event, said: str) -> None:
         st.session_state["choice-failed"] = str(mistake)
         return
     st.session_state["choice-last"] = (event.user_id, event.item_id, event.event_id, said)
-    st.toast(page.plain(said))
+    st.session_state["choice-toast"] = said
 
 
 def _undo(data: Dataset, event_id: str) -> None:
@@ -102,7 +94,9 @@ def _undo(data: Dataset, event_id: str) -> None:
         st.session_state["choice-failed"] = str(mistake)
         return
     st.session_state.pop("choice-last", None)
-    st.toast("Undone" if is_undone else "This is in the tables already and cannot be undone here")
+    st.session_state["choice-toast"] = (
+        "Undone" if is_undone else "This is in the tables already and cannot be undone here"
+    )
 
 
 def _rate(data: Dataset, user_id: str, item_id: str, highest: float, key: str) -> None:
@@ -110,7 +104,7 @@ def _rate(data: Dataset, user_id: str, item_id: str, highest: float, key: str) -
     if chosen is not None:
         rating = highest * (chosen + 1) / STARS
         event = Event(user_id, "rating", item_id, rating=rating, place=PLACE)
-        _do(data, event, f"Rated {page.count(chosen + 1, 'star')} of {STARS}")
+        do(data, event, f"Rated {page.count(chosen + 1, 'star')} of {STARS}")
 
 
 @st.fragment
@@ -119,7 +113,8 @@ def choices(data: Dataset, item_id: str, user_id: str) -> None:
     """Draw the buttons of a title's page."""
     since = store.happened(data, user_id)
     highest = highest_rating(data)
-    now = standing(store.viewing(data), since, store.listed(data, user_id, since), user_id, item_id, highest)
+    is_listed = item_id in store.listed(data, user_id, since)
+    now = standing(store.told_before(data, user_id, item_id), since, is_listed, item_id, highest)
     name = shown(store.catalogue(data), item_id)
 
     def button(label: str, kind: str, icon: str, said: str, *, on: bool = False, main: bool = False) -> None:
@@ -128,7 +123,7 @@ def choices(data: Dataset, item_id: str, user_id: str) -> None:
             icon=f":material/{icon}:",
             type="primary" if main or on else "secondary",
             key=f"{kind}-{user_id}-{item_id}",
-            on_click=_do,
+            on_click=do,
             args=(data, Event(user_id, kind, item_id, place=PLACE), said),
         )
 
@@ -148,16 +143,19 @@ def choices(data: Dataset, item_id: str, user_id: str) -> None:
             on_change=_rate,
             args=(data, user_id, item_id, highest, key),
         )
-    _last(data, item_id, user_id)
+    last_done(data, user_id, item_id)
 
 
-def _last(data: Dataset, item_id: str, user_id: str) -> None:
-    """What was done last on this page, with the way back; and what went wrong."""
+def last_done(data: Dataset, user_id: str, item_id: str | None = None) -> None:
+    """What the member did last (with this title, if one is given), with the way back; and what went wrong."""
+    toast = st.session_state.pop("choice-toast", None)  # not in the callback: a fragment's puts it on top of the page
+    if toast:
+        st.toast(page.plain(toast))
     failed = st.session_state.pop("choice-failed", None)
     if failed:
         page.notice("warn", failed)
     last = st.session_state.get("choice-last")
-    if last is not None and last[:2] == (user_id, item_id):
+    if last is not None and last[0] == user_id and item_id in (None, last[1]):
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             st.caption(f"{page.plain(last[3])}.", width="content")
             st.button("Undo", type="tertiary", key="undo-choice", on_click=_undo, args=(data, last[2]))

@@ -1,16 +1,23 @@
-"""Who is watching: the choice of a member, kept for the session and in the address."""
+"""Who is watching: profiles with their faces, the choice among all members, kept for the session and in the address."""
 
-import html
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
-from dashboard import page, store
+from dashboard import page, store, welcome
+from dashboard.shelf import component
 from data.dataset import Dataset
+from data.errors import UserError
+from data.schema import SCORES
+from recsys import rows
 from recsys.viewing import Viewing
 
 # So many are sent to the browser; any other member is reached by typing the id.
 LISTED = 2000
+PROFILES = 4  # faces beside each other
 
 
 def members(seen: Viewing) -> list[str]:
@@ -30,39 +37,112 @@ def default_member(seen: Viewing) -> str | None:
     return str(seen.user_ids[int(np.argmax(np.where(enough, seen.last_time, np.iinfo(np.int64).min)))])
 
 
-def chosen_member(seen: Viewing) -> str | None:
+def newcomers(data: Dataset) -> list[str]:
+    """See dashboard.store.newcomers; nobody while the database cannot be read."""
+    try:
+        return store.newcomers(data)
+    except UserError:
+        return []
+
+
+def chosen_member(data: Dataset, seen: Viewing) -> str | None:
     """The member in the address, else the session's, else the default; unknown ids are passed over."""
     for user_id in (st.query_params.get("member"), st.session_state.get("member")):
-        if user_id in seen.user_ids:
+        if user_id is not None and (user_id in seen.user_ids or user_id in newcomers(data)):
             st.session_state["member"] = user_id
+            if st.query_params.get("member") != user_id:  # chosen in a dialog or on another page
+                st.query_params["member"] = user_id
             return user_id
     return default_member(seen)
 
 
+def initial(label: str) -> str:
+    """The letter or digit on a face.
+
+    >>> initial("Member 196 · 49 · writer"), initial("ada"), initial("–")
+    ('1', 'A', '?')
+    """
+    return next((c for c in label.removeprefix("Member ") if c.isalnum()), "?").upper()
+
+
+def _profile(data: Dataset, user_id: str, now: str | None) -> dict[str, Any]:
+    label = store.member_label(data, user_id)
+    return {
+        "id": user_id,
+        "initial": initial(label),
+        "colour": page.avatar_colour(user_id),
+        "name": label.removeprefix("Member ").split(" · ")[0],
+        "label": label,
+        "current": user_id == now,
+    }
+
+
+def profiles(data: Dataset, now: str | None, new: list[str]) -> list[str]:
+    """Whose faces are drawn: who watched in this session, and who is new, in an order that choosing does not change."""
+    faces: list[str] = st.session_state.setdefault(f"profiles-{data.name}", [])
+    for user_id in [*reversed(new[-PROFILES:]), now]:
+        if user_id is not None and user_id not in faces:
+            faces.insert(0, user_id)
+    if now in faces[PROFILES:]:
+        faces.remove(now)
+        faces.insert(0, now)
+    del faces[PROFILES:]
+    return faces
+
+
+def ranked(data: Dataset, user_id: str) -> tuple[pd.DataFrame, bool]:
+    """The member's rows of the recommendations table, by the live model or else as scored, and whether their scores are
+    probabilities."""
+    try:
+        did: tuple[str, ...] | None = tuple(store.happened(data, user_id)["event_id"])
+    except UserError:
+        did = None
+    live = store.match_of(data, user_id, did)
+    if live is not None:
+        return live, rows.are_probabilities(live)
+    scored = store.scores(data.name, "recommendations")
+    if scored is None:
+        return pd.DataFrame(columns=SCORES["recommendations"].names), False
+    return scored[scored["user_id"] == user_id], store.scores_are_probabilities(data.name)
+
+
+def match(data: Dataset, seen: Viewing, user_id: str, item_ids: Sequence[str]) -> pd.DataFrame:
+    """`match` (0 to 1, NaN where it is not known) and `reason_item_id` of some titles for a member, by item_id."""
+    scored, probabilities = ranked(data, user_id)
+    unseen = len(store.catalogue(data)) - len(seen.history(user_id).known)
+    mine = rows.scored(scored[scored["item_id"].isin(item_ids)], unseen, probabilities=probabilities)
+    return mine.set_index("item_id")[["match", "reason_item_id"]].reindex(list(item_ids))
+
+
 def choose_member(data: Dataset, seen: Viewing) -> str | None:
     """Draw the choice; returns the member's id."""
-    now = chosen_member(seen)
-    options = members(seen)
+    now, new = chosen_member(data, seen), newcomers(data)
+    options = [*new, *members(seen)]
     if now is not None and now not in options:
         options = [now, *options]
-    label = store.member_label(data, now or "")
-    initial = next((c for c in label.removeprefix("Member ") if c.isalnum()), "?").upper()
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", wrap=False):
-        st.html(
-            f'<div class="mq-avatar" style="background:{page.avatar_colour(now or "")}" aria-hidden="true">'
-            f"{html.escape(initial)}</div>",
-            width=40,
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="profiles"):
+        faces = [_profile(data, user_id, now) for user_id in profiles(data, now, new)]
+        result = component("profiles")(
+            key=f"faces-{data.name}",
+            data={"profiles": faces},
+            width="content",
+            on_picked_change=lambda: None,
+            on_added_change=lambda: None,
         )
-        picked = st.selectbox(
-            "Who is watching?",
-            options,
-            index=options.index(now) if now is not None else None,
-            format_func=lambda user_id: store.member_label(data, user_id),
-            accept_new_options=len(seen.user_ids) > LISTED,
-            key=f"choose-member-{data.name}-{now}",
-        )
+        with st.popover("Everybody", icon=":material/group:", type="tertiary"):
+            picked = st.selectbox(
+                "Who is watching?",
+                options,
+                index=options.index(now) if now is not None else None,
+                format_func=lambda user_id: store.member_label(data, user_id),
+                accept_new_options=len(seen.user_ids) > LISTED,
+                key=f"choose-member-{data.name}-{now}",
+            )
+    if result.added:
+        welcome.ask(data, seen)
+    picked = result.picked or picked
     if picked is not None and picked != now:
-        if picked in seen.user_ids:
+        if picked in seen.user_ids or picked in new:
             st.session_state["member"] = picked
             st.query_params.from_dict(page.address(member=picked))
             st.rerun()

@@ -7,7 +7,7 @@ import logging
 import traceback
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -127,11 +127,13 @@ def header(title: str, subtitle: str = "") -> Dataset | None:
     return current_dataset()
 
 
-def choose_dataset(names: Sequence[str]) -> None:
+def choose_dataset(names: Sequence[str], label_visibility: Literal["visible", "collapsed"] = "visible") -> None:
     """A select box for the dataset; the choice is kept for the session and in the address."""
     now, options = _current_name(), list(names)
     start = options.index(now) if now in options else 0
-    chosen = st.selectbox("Dataset", options, index=start, key=f"choose-dataset-{now}")
+    chosen = st.selectbox(
+        "Dataset", options, index=start, key=f"choose-dataset-{now}", label_visibility=label_visibility
+    )
     if chosen is not None and chosen != now:
         st.session_state["dataset"] = chosen
         st.session_state.pop("member", None)

@@ -4,27 +4,18 @@ A review's text reaches the page through textContent only.
 """
 
 from collections.abc import Callable, Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import streamlit as st
 
 from dashboard import page
 from dashboard.inbox import opening, records
 from dashboard.moods import mood_kind, mood_words, priority_words
+from dashboard.shelf import component
 from data.schema import CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, TEXT
 
-_FOLDER = Path(__file__).parent / "components"
 _STATES = {"approved": "✓ approved", "edited": "✓ edited", "dismissed": "✕ dismissed"}
 LISTED = 60  # rows at first; as many again for each "more"
-
-
-@cache
-def _queue() -> Callable[..., Any]:
-    html, css, js = ((_FOLDER / f"queue.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
-    return st.components.v2.component("marquee_queue", html=html, css=css, js=js)
 
 
 def row_data(review: Mapping[str, Any], title: str | None, status: str | None) -> dict[str, Any]:
@@ -78,7 +69,7 @@ def review_queue(
     shown = queue.head(max(listed, at + 1))
     rows = [row_data(review, titles.get(review[ITEM_ID]), status.get(review[REVIEW_ID])) for review in records(shown)]
     left = len(queue) - len(rows)
-    _queue()(
+    component("queue")(
         key=key,
         data={
             "count": page.count(len(queue), "review") + (", the first to answer on top" if len(queue) > 1 else ""),

@@ -1,10 +1,10 @@
-"""The two components of the member's side: a shelf of title cards and the billboard above them.
+"""The components of the member's side: a shelf of title cards, the billboard above them, a grid to pick from.
 
-Both are inline components (no frame, no build step): their HTML, CSS and JavaScript lie in components/. What they get
+All are inline components (no frame, no build step): their HTML, CSS and JavaScript lie in components/. What they get
 is data; a title's text reaches the page through textContent only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,17 @@ import streamlit as st
 
 from dashboard.posters import colours, poster, year_text
 from recsys.pages import Row
+from recsys.rows import cards
 from recsys.viewing import shown, title_of
 
 _FOLDER = Path(__file__).parent / "components"
 
 
-def _component(name: str) -> Callable[..., Any]:
+@cache
+def component(name: str) -> Callable[..., Any]:
+    """The component whose files in components/ have that name."""
     html, css, js = ((_FOLDER / f"{name}.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
     return st.components.v2.component(f"marquee_{name}", html=html, css=css, js=js)
-
-
-@cache
-def _shelf() -> Callable[..., Any]:
-    return _component("shelf")
-
-
-@cache
-def _billboard() -> Callable[..., Any]:
-    return _component("billboard")
 
 
 def match_percent(match: float | None) -> int | None:
@@ -50,14 +43,14 @@ def reason_text(reason_item_id: str | None, catalogue: pd.DataFrame) -> str:
 def card_data(row: Row, catalogue: pd.DataFrame) -> list[dict[str, Any]]:
     """What the component needs for each card, in order; cards without a title in the catalogue are left out."""
     listed = row.cards[row.cards["item_id"].isin(catalogue.index)]
-    cards = []
+    drawn_cards = []
     for card in listed.to_dict("records"):
         title = title_of(catalogue, card["item_id"])
         drawn = poster(title.shown, title.year, title.genres)
         percent = match_percent(card["match"])
         genres = ", ".join(title.genres[:3])
         spoken = [title.shown, year_text(title.year), genres, f"{percent} % match" if percent else ""]
-        cards.append(
+        drawn_cards.append(
             {
                 "id": title.item_id,
                 "title": drawn.title,
@@ -71,12 +64,12 @@ def card_data(row: Row, catalogue: pd.DataFrame) -> list[dict[str, Any]]:
                 "name": ", ".join(part for part in spoken if part),
             }
         )
-    return cards
+    return drawn_cards
 
 
 def shelf(row: Row, catalogue: pd.DataFrame, key: str) -> str | None:
     """Draw a row of cards; returns the id of the title that was just picked, else None."""
-    result = _shelf()(
+    result = component("shelf")(
         key=key,
         data={"title": row.title, "note": row.note, "cards": card_data(row, catalogue)},
         on_picked_change=lambda: None,
@@ -84,19 +77,36 @@ def shelf(row: Row, catalogue: pd.DataFrame, key: str) -> str | None:
     return result.picked
 
 
-def billboard(card: pd.Series, catalogue: pd.DataFrame, key: str) -> str | None:
-    """Draw the top pick large; returns its id when it was just picked."""
+ACTIONS = {
+    "watch": ("Watch", "Watch {}"),
+    "list_add": ("My list", "Put {} on my list"),
+    "thumb_down": ("Not for me", "{} is not for me"),
+    "open": ("Details", "See details of {}"),
+}
+
+
+def billboard(card: pd.Series, catalogue: pd.DataFrame, key: str, on_acted: Callable[[], None]) -> str | None:
+    """Draw the top pick large; returns its id when its details were just asked for.
+
+    Args:
+        on_acted: called, before anything is drawn, when another of `ACTIONS` was chosen; the session's state has it
+            under `key` as `acted`.
+    """
     title = title_of(catalogue, card["item_id"])
     light, dark = colours(title.genres[0] if title.genres else None)
     percent = match_percent(card["match"])
     facts = [f"{percent} % match" if percent else "", year_text(title.year), ", ".join(title.genres[:3])]
     reason = reason_text(card["reason_item_id"], catalogue) or card["note"]
-    result = _billboard()(
+    result = component("billboard")(
         key=key,
         data={
             "id": title.item_id,
             "eyebrow": "Your top pick" if percent else "Popular now",
             "title": title.shown,
+            "actions": [
+                {"kind": kind, "label": label, "spoken": spoken.format(title.shown)}
+                for kind, (label, spoken) in ACTIONS.items()
+            ],
             "facts": "  ·  ".join(part for part in facts if part),
             "reason": f"{reason}." if reason else "",
             "background": "linear-gradient(90deg, rgba(8,8,11,.72) 0%, rgba(8,8,11,.28) 48%, rgba(8,8,11,0) 100%), "
@@ -104,5 +114,22 @@ def billboard(card: pd.Series, catalogue: pd.DataFrame, key: str) -> str | None:
             f"radial-gradient(90% 130% at 82% 18%, {light} 0%, {dark} 85%)",
         },
         on_picked_change=lambda: None,
+        on_acted_change=on_acted,
     )
     return result.picked
+
+
+def picker(
+    item_ids: Sequence[str], chosen: Sequence[str], catalogue: pd.DataFrame, key: str, on_toggled: Callable[[], None]
+) -> None:
+    """Draw a grid of titles, some of them ticked.
+
+    Args:
+        on_toggled: called when one is ticked or unticked; the session's state has its id under `key` as `toggled`.
+    """
+    row = Row("pick", "", cards(np.asarray(item_ids, dtype=object)))
+    component("picker")(
+        key=key,
+        data={"cards": card_data(row, catalogue), "chosen": list(chosen)},
+        on_toggled_change=on_toggled,
+    )

@@ -3,6 +3,8 @@
 Frames that come from here are shared by all sessions: never change one in place.
 """
 
+import contextlib
+import copy
 import importlib
 import logging
 import os
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,9 +23,10 @@ from dashboard.road import serving_run
 from data import events, home, runs
 from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import OPTIONAL, SCORES, SIGNED, USER_ID
+from data.schema import ITEM_ID, KIND, OPTIONAL, RATING, SCORES, SIGNED, TIMESTAMP, USER_ID
 from nlp.replies import DEFAULT_SERVICE
-from recsys import rows, signals
+from recsys import pages, rows, signals
+from recsys import search as title_search
 from recsys.viewing import Viewing, read_catalogue, read_viewing
 
 if TYPE_CHECKING:
@@ -173,7 +177,8 @@ def _member_labels(folder: str, fingerprint: str) -> dict[str, str]:
     if not data.has("users"):
         return {}
     users = data.users()
-    labels = users[USER_ID].astype(str).map(lambda user_id: f"Member {user_id}")
+    ids = users[USER_ID].astype(str)
+    labels = ids.where(~ids.str.contains(r"\d"), "Member " + ids)
     if "name" in users:
         labels = users["name"].astype("string").fillna(labels)
     for column in ("age", "occupation"):
@@ -190,8 +195,10 @@ def _plain(value: Any) -> str:
 
 
 def member_label(data: Dataset, user_id: str) -> str:
-    """ "Member 196 · 49 · writer", or the member's name where the users table has one."""
-    return _member_labels(str(data.folder), data.fingerprint).get(user_id, f"Member {user_id}")
+    """ "Member 196 · 49 · writer", or the member's name where the users table has one or the id is a name."""
+    is_name = not any(c.isdigit() for c in user_id)
+    labels = _member_labels(str(data.folder), data.fingerprint)
+    return labels.get(user_id, user_id if is_name else f"Member {user_id}")
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -225,7 +232,35 @@ def title_sentiment(data: Dataset) -> pd.DataFrame | None:
 
 def happened(data: Dataset, user_id: str) -> pd.DataFrame:
     """What a member did in the dashboard that is not in the tables yet, oldest first; see data.events.events."""
-    return events.events(data.name, user_id, after=data.exported.get("events", 0))
+    return events.events(data.name, user_id, events.DONE_KINDS, after=data.exported.get("events", 0))
+
+
+def newcomers(data: Dataset) -> list[str]:
+    """Members who did something but are not in the tables yet, in order of their name.
+
+    Raises:
+        UserError: the database cannot be reached.
+    """
+    seen = viewing(data)
+    there = events.members(data.name, after=data.exported.get("events", 0))
+    return there if seen is None else [user_id for user_id in there if user_id not in seen.user_ids]
+
+
+@st.cache_data(max_entries=512, show_spinner=False)
+def _told(folder: str, fingerprint: str, user_id: str, item_id: str) -> pd.DataFrame:
+    import duckdb
+
+    data = open_dataset(Path(folder).name)
+    if not data.has("interactions"):
+        return pd.DataFrame({KIND: [], RATING: []})
+    sql = "SELECT kind, rating FROM read_parquet(?) WHERE user_id = ? AND item_id = ? ORDER BY timestamp"
+    with duckdb.connect() as connection:
+        return connection.execute(sql, [str(data.path("interactions")), user_id, item_id]).df()
+
+
+def told_before(data: Dataset, user_id: str, item_id: str) -> pd.DataFrame:
+    """Kind and rating of what the tables hold of a member and a title, oldest first."""
+    return _told(str(data.folder), data.fingerprint, user_id, item_id)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -272,6 +307,11 @@ class Live:
     def ready(self) -> bool:
         return self.future.done() and self.future.exception() is None
 
+    def wait(self, seconds: float) -> None:
+        """Until it is ready, has failed, or the time is over."""
+        with contextlib.suppress(Exception):  # whose traceback the loader has logged
+            self.future.result(timeout=seconds)
+
 
 _loaders = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
 
@@ -285,7 +325,7 @@ def _load(module: str, name: str, run_id: str) -> Any:
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _start_loading(module: str, name: str, run_id: str) -> Live:
+def _start_loading(module: str, name: str, run_id: str, fingerprint: str) -> Live:
     return Live(name, run_id, _loaders.submit(_load, module, name, run_id))
 
 
@@ -301,7 +341,12 @@ def live(name: str, model: str) -> Live | None:
     Importing torch takes seconds and no page waits for it: ask `ready`, or wait with `future.result()`.
     """
     run = serving_run(name, model)
-    return None if run is None else _start_loading(ENGINE[model], run.parents[1].name, run.name)
+    if run is None:
+        return None
+    source = run.parents[1].name
+    # The recommender reads the tables too: others need another one.
+    fingerprint = dataset(source).fingerprint if model == "recommender" else ""
+    return _start_loading(ENGINE[model], source, run.name, fingerprint)
 
 
 def forget_failed(model: Live) -> None:
@@ -319,6 +364,46 @@ def similar(data: Dataset, item_id: str, k: int = 60) -> pd.DataFrame | None:
         return model.future.result().similar(item_id, k)
     except UserError:  # a title that came after the training
         return None
+
+
+def match_of(data: Dataset, user_id: str, did: tuple[str, ...] | None) -> pd.DataFrame | None:
+    """Every title that is new to a member as rows of the recommendations table, by what the live model knows now, what
+    the member just did included; None while it is not loaded, or when it does not know the member.
+
+    Args:
+        did: ids of the events of `happened`; None where these cannot be read.
+    """
+    model = live(data.name, "recommender")
+    if model is None or not model.ready:
+        return None
+    found = _ranked(model.dataset, model.run_id, data.fingerprint, user_id, did or (), data, model)
+    return found if len(found) else None
+
+
+@st.cache_resource(max_entries=256, show_spinner=False)
+def _ranked(
+    source: str, run_id: str, fingerprint: str, user_id: str, did: tuple[str, ...], _data: Dataset, _model: Live
+) -> pd.DataFrame:
+    own = copy.copy(_model.future.result())  # what it learns of this member stays out of the one that all share
+    since = happened(_data, user_id) if did else events.nothing()
+    if len(since):
+        own.update(user_id, since.rename(columns={"service_time": TIMESTAMP})[[ITEM_ID, KIND, RATING, TIMESTAMP]])
+    return pages.ranked(own, user_id).assign(run_id=run_id)
+
+
+def search(data: Dataset, words: str) -> list[str]:
+    """Ids of the titles that somebody may mean, best first; see recsys/search.py."""
+    titles = catalogue(data)
+    at = title_search.found(words, *_searched(str(data.folder), data.fingerprint))
+    return [str(item_id) for item_id in titles.index[at]]
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _searched(folder: str, fingerprint: str) -> tuple[list[str], np.ndarray]:
+    data = open_dataset(Path(folder).name)
+    titles, seen = catalogue(data), viewing(data)
+    counts = pd.Series(0, index=titles.index) if seen is None else seen.titles["members"]
+    return title_search.folded_titles(titles), counts.reindex(titles.index, fill_value=0).to_numpy()
 
 
 def trained(name: str) -> dict[str, bool]:

@@ -74,13 +74,16 @@ REVIEWS = Table(
     Index("reviews_of_title", "dataset", ITEM_ID, "number"),
     sqlite_autoincrement=True,
 )
+# What a member did, as against what was only offered or looked at.
+DONE_KINDS = tuple(kind for kind in KINDS if kind not in ("click", "impression"))
 
 
 def _new_id() -> str:
     return str(uuid.uuid4())
 
 
-def _now() -> dt.datetime:
+def now() -> dt.datetime:
+    """The time by the wall, in UTC."""
     return dt.datetime.now(dt.UTC)
 
 
@@ -111,7 +114,7 @@ class Event:
     page_id: str | None = None
     propensity: float | None = None
     event_id: str = field(default_factory=_new_id)
-    made_at: dt.datetime = field(default_factory=_now)
+    made_at: dt.datetime = field(default_factory=now)
 
     def __post_init__(self) -> None:
         """Raise a ValueError for what no table could hold."""
@@ -138,7 +141,7 @@ class Review:
     text: str
     stars: float | None = None
     review_id: str = field(default_factory=_new_id)
-    made_at: dt.datetime = field(default_factory=_now)
+    made_at: dt.datetime = field(default_factory=now)
 
     def __post_init__(self) -> None:
         """Raise a ValueError for what no table could hold."""
@@ -250,6 +253,20 @@ def events(
     if tuple(kinds) != KINDS:
         chosen = chosen.where(EVENTS.c.kind.in_(kinds))
     return _read(EVENTS, chosen, settled)
+
+
+def members(dataset: str, after: int = 0) -> list[str]:
+    """Who did something, by name.
+
+    Args:
+        after: with events of a higher number.
+
+    Raises:
+        UserError: the database cannot be reached.
+    """
+    asked = select(EVENTS.c.user_id).distinct().where(EVENTS.c.dataset == dataset, EVENTS.c.number > after)
+    with connection() as opened:
+        return sorted(opened.execute(asked.where(EVENTS.c.kind.in_(DONE_KINDS))).scalars())
 
 
 def reviews(

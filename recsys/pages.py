@@ -233,15 +233,15 @@ def home_page(
         UserError: `variety` is not between 0 and 1.
     """
     mine = history_of(recommender, member, seen)
-    ranked = _ranked(recommender, member, variety)
+    scores = ranked(recommender, member, variety)
     favourite = latest_favourite(mine)
     return home_rows(
         mine,
         seen,
         catalogue,
-        ranked,
+        scores,
         None if favourite is None else _similar(recommender, favourite),
-        probabilities=are_probabilities(ranked),
+        probabilities=are_probabilities(scores),
         forecasts=forecasts,
         sentiment=sentiment,
     )
@@ -265,15 +265,15 @@ def history_of(recommender: "Recommender", member: str, seen: Viewing) -> Member
     return mine._replace(known=mine.known.union(item_ids[recommender.feedback.hidden.take(at).items], sort=False))
 
 
-def _ranked(recommender: "Recommender", member: str, variety: float) -> pd.DataFrame:
-    """All titles as rows of the recommendations table: the billboard and top picks with variety and reasons first,
-    then the rest by score."""
+def ranked(recommender: "Recommender", member: str, variety: float = 0.0) -> pd.DataFrame:
+    """All titles new to the member as rows of the recommendations table: those of billboard and top picks with variety
+    and reasons first, then the rest by score. Empty for somebody whom the recommender does not know."""
     if member not in recommender.members:
         return pd.DataFrame({"user_id": [], "rank": [], "item_id": [], "score": [], "reason_item_id": []})
     best = recommender.recommend([member], k=ROW_LENGTH + 1, reasons=True, variety=variety)
     everything = recommender.recommend([member], k=len(recommender.vocabulary.item_ids))
-    ranked = first_of_each([best, everything.assign(reason_item_id=None)])
-    return ranked.assign(rank=np.arange(1, len(ranked) + 1))
+    every = first_of_each([best, everything.assign(reason_item_id=None)])
+    return every.assign(rank=np.arange(1, len(every) + 1))
 
 
 def _similar(recommender: "Recommender", item_id: str) -> pd.DataFrame | None:

@@ -15,7 +15,6 @@ from data import events
 from data.dataset import Dataset, Source, write_dataset
 from data.events import Event
 from data.feedback import export_events
-from recsys.viewing import viewing
 
 AS_OF = pd.Timestamp("2024-04-30 12:00", tz="UTC")
 
@@ -38,7 +37,7 @@ def button(app: AppTest, label: str):  # type: ignore[no-untyped-def]
 
 
 def kept() -> list[tuple[str, str, str]]:
-    found = events.events("demo")
+    found = events.events("demo", kinds=events.DONE_KINDS)
     return list(found[["user_id", "item_id", "kind"]].itertuples(index=False, name=None))
 
 
@@ -78,20 +77,19 @@ def test_every_click_is_kept_and_shown(data: Dataset) -> None:
 def test_a_second_click_on_the_same_button_is_the_same_event(data: Dataset) -> None:
     event = Event("u1", "watch", "i3")
     for _ in range(2):
-        choices._do(data, event, "Watched")
+        choices.do(data, event, "Watched")
     assert len(kept()) == 1
 
 
 def test_a_rating_is_on_the_scale_of_the_dataset(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = store.viewing(data)
-    assert seen is not None
-    rated = str(seen.item_ids[seen.item[seen.of("u1")][-1]])
+    rated = data.interactions().query("user_id == 'u1'").sort_values("timestamp")["item_id"].iloc[-1]
     monkeypatch.setattr(choices, "highest_rating", lambda data: 10.0)
     choices.st.session_state["stars"] = 3
     choices._rate(data, "u1", rated, 10.0, "stars")
     assert events.events("demo")["rating"].tolist() == [8.0]
-    now = standing(seen, store.happened(data, "u1"), [], "u1", rated, 10.0)
-    assert now.stars == 4
+    before, since = store.told_before(data, "u1", rated), store.happened(data, "u1")
+    assert standing(before, since.iloc[:0], False, rated, 5.0).stars == round(before["rating"].iloc[-1])
+    assert standing(before, since, False, rated, 10.0).stars == 4
 
 
 def test_a_database_that_cannot_be_written_is_said(
@@ -106,7 +104,7 @@ def test_a_database_that_cannot_be_written_is_said(
     assert "Audience" in [header.value for header in app.subheader]  # the rest of the page is there
 
 
-def test_how_a_member_stands_to_a_title_by_hand() -> None:
+def test_how_a_member_stands_to_a_title_by_hand(marquee_home: Path) -> None:
     table = pd.DataFrame(
         {
             "user_id": ["a"] * 4,
@@ -116,14 +114,15 @@ def test_how_a_member_stands_to_a_title_by_hand() -> None:
             "kind": ["rating", "rating", "thumb_down", "watch"],
         }
     )
-    seen = viewing(table, AS_OF)
+    mine = write_dataset("mine", {"interactions": table}, sources=[Source("t", "t")])
     nothing = pd.DataFrame({"item_id": [], "kind": [], "rating": []}).astype({"rating": float})
 
     def of(item_id: str, since: pd.DataFrame = nothing, listed: list[str] | None = None) -> Standing:
-        return standing(seen, since, listed or [], "a", item_id, 5.0)
+        return standing(store.told_before(mine, "a", item_id), since, item_id in (listed or []), item_id, 5.0)
 
     assert of("t0") == Standing(0, False, None, 4)
     assert of("t1") == Standing(0, False, "thumb_down", None)
+    assert of("t2") == Standing(1, False, None, None)
     assert of("t9", listed=["t9"]) == Standing(0, True, None, None)
     since = pd.DataFrame(
         {
@@ -134,7 +133,7 @@ def test_how_a_member_stands_to_a_title_by_hand() -> None:
     ).astype({"rating": float})
     assert of("t1", since) == Standing(0, False, "thumb_up", None)
     assert of("t0", since) == Standing(2, False, None, 1)
-    assert standing(None, since, [], "a", "t2", 5.0) == Standing(0, False, None, 5)
+    assert of("t2", since) == Standing(1, False, None, 5)
 
 
 def test_the_list_is_that_of_the_tables_and_what_happened_since(marquee_home: Path) -> None:
@@ -162,7 +161,7 @@ def test_rows_change_with_what_was_done(data: Dataset) -> None:
 
     def rows() -> dict[str, list[str]]:
         did = tuple(store.happened(data, "u1")["event_id"])
-        found = view.home_page(str(data.folder), data.fingerprint, (None,), None, "u1", did, data)
+        found, _, _ = view.home_page(str(data.folder), data.fingerprint, (None,), None, "u1", did, data)
         return {row.title: row.cards["item_id"].tolist() for row in found.rows} | {
             "billboard": found.billboard["item_id"].tolist()
         }

@@ -1,19 +1,19 @@
-"""Home: who is watching, one billboard, rows of titles."""
+"""Home: who is watching, a search, one billboard, rows of titles."""
 
-import pandas as pd
 import streamlit as st
 
-from dashboard import members, onboarding, page, shelf, store
+from dashboard import choices, members, offers, onboarding, page, shelf, store
 from data import events
 from data.dataset import Dataset, list_datasets
 from data.errors import UserError
-from data.schema import SCORES
+from data.events import Event
 from recsys import pages
 from recsys.rows import cards, latest_favourite
-from recsys.viewing import RECENT_DAYS, shown
+from recsys.viewing import RECENT_DAYS, THUMB_DOWN, Viewing, shown
 
 PAGE_OF_TITLE = "views/title.py"
 TABLES = ("recommendations", "engagement_forecast", "review_scores")  # what a page is made from beside the dataset
+LOADING_SECONDS = 20.0
 
 
 def open_title(item_id: str | None, member: str | None) -> None:
@@ -31,48 +31,148 @@ def home_page(
     member: str,
     did: tuple[str, ...] | None,
     _data: Dataset,
-) -> pages.Page:
-    """Billboard and rows of a member.
+) -> tuple[pages.Page, str | None, bool]:
+    """Billboard and rows of a member, the run of the recommender behind them, and whether its scores are probabilities.
 
     Args:
         scored_at: ages of the score tables `TABLES`.
-        run: the live recommender that finds similar titles, None without one.
+        run: the live recommender; None without one, then the table of recommendations stands in.
         did: ids of what the member did since the tables were written; None where that cannot be known.
     """
     seen = store.viewing(_data)
     if seen is None:
-        return pages.Page(cards([]), [])
+        return pages.Page(cards([]), []), None, False
     since = store.happened(_data, member) if did is not None else events.nothing()
     mine = seen.history(member).continued(since)
     favourite = latest_favourite(mine)
     similar = store.similar(_data, favourite) if run and favourite else None
-    scored = store.scores(_data.name, "recommendations")
-    empty = pd.DataFrame(columns=SCORES["recommendations"].names)
-    return pages.home_rows(
+    ranked, probabilities = members.ranked(_data, member)
+    made = pages.home_rows(
         mine,
         seen,
         store.catalogue(_data),
-        empty if scored is None else scored[scored["user_id"] == member],
+        ranked,
         similar,
-        probabilities=store.scores_are_probabilities(_data.name),
+        probabilities=probabilities,
         forecasts=store.title_forecasts(_data),
         sentiment=store.title_sentiment(_data),
         listed=store.listed(_data, member, since),
     )
+    return made, None if ranked.empty else str(ranked["run_id"].iloc[0]), probabilities
 
 
-def search(data: Dataset, member: str | None) -> None:
-    """A box that finds a title as one types, and opens it."""
+@st.fragment
+@page.guarded
+def watching(data: Dataset, seen: Viewing) -> None:
+    """Who is watching and a search, and under them what it finds or the member's own page. One click draws this again
+    and nothing else."""
+    names = list_datasets()
+    columns = st.columns([5, 3, 2] if len(names) > 1 else [5, 4], vertical_alignment="center")
+    with columns[0]:
+        member = members.choose_member(data, seen)
+    with columns[1]:
+        words = st.text_input(
+            "Search titles",
+            type="search",
+            live=True,
+            placeholder="Search titles",
+            label_visibility="collapsed",
+            key=f"search-{data.name}",
+        )
+    if len(names) > 1:
+        with columns[2]:
+            page.choose_dataset(names, label_visibility="collapsed")
+    onboarding.offer(data)
+    if member is None:
+        return
+    if (words or "").strip():
+        _search(data, seen, member, str(words).strip())
+    else:
+        _rows(data, seen, member)
+
+
+def _search(data: Dataset, seen: Viewing, member: str, words: str) -> None:
     catalogue = store.catalogue(data)
-    picked = st.selectbox(
-        "Search titles",
-        catalogue.index,
-        index=None,
-        format_func=lambda item_id: shown(catalogue, item_id),
-        placeholder="Search titles",
-        key=f"search-{data.name}",
+    item_ids = store.search(data, words)
+    if not item_ids:
+        page.empty("No title is like that", f"Nothing in dataset '{data.name}' resembles “{words}”: try another word.")
+        return
+    found = cards(item_ids)
+    found = found.assign(match=members.match(data, seen, member, item_ids)["match"].to_numpy())
+    row = pages.Row("search", f"Found for “{words}”", found, page.count(len(found), "title"))
+    open_title(shelf.shelf(row, catalogue, key=f"found-{member}"), member)
+
+
+def _rows(data: Dataset, seen: Viewing, member: str) -> None:
+    catalogue = store.catalogue(data)
+    live = store.live(data.name, "recommender")
+    if live is not None and not live.ready and member not in seen.user_ids:
+        with st.spinner("Loading the recommender, which makes the first rows of a new member …"):
+            live.wait(LOADING_SECONDS)
+    run = live.run_id if live is not None and live.ready else None
+    ages = tuple(store.scored_at(data.name, table) for table in TABLES)
+    try:
+        did = tuple(store.happened(data, member)["event_id"])
+    except UserError as mistake:  # the rows are there without what happened since
+        page.notice("warn", str(mistake))
+        did = None
+    made, scored_by, probabilities = home_page(str(data.folder), data.fingerprint, ages, run, member, did, data)
+    offered = offers.offer(data, member, made, scored_by)
+    top, shelves = offered.page
+    if len(top):
+        card = top.iloc[0]
+        key = f"billboard-{member}"
+
+        def acted() -> None:
+            _act(data, member, offered, str(card["item_id"]), shown(catalogue, card["item_id"]), key)
+
+        picked = shelf.billboard(card, catalogue, key=key, on_acted=acted)
+        if picked is not None:
+            offers.clicked(data, member, offered, offers.BILLBOARD, picked)
+            open_title(picked, member)
+    choices.last_done(data, member)
+    for row in shelves:
+        picked = shelf.shelf(row, catalogue, key=f"{row.key}-{member}")
+        if picked is not None:
+            offers.clicked(data, member, offered, row.key, picked)
+            open_title(picked, member)
+    if not shelves:
+        page.empty("Nothing left to show", "This member has seen every title that the dataset knows.")
+    if did is not None:
+        offers.shown(data, member, offered)
+    _foot(data, seen, scored_by, probabilities)
+
+
+def _act(data: Dataset, member: str, offered: offers.Offer, item_id: str, name: str, key: str) -> None:
+    """What was chosen on the billboard happens before anything is drawn, so that everything drawn knows of it."""
+    kind = st.session_state[key].acted
+    said = {
+        "watch": f"Watched {name}",
+        "list_add": f"Put {name} on your list",
+        THUMB_DOWN: f"{name} is not for you",
+    }.get(kind)
+    if said is not None:
+        place = f"home:{offers.BILLBOARD}"
+        event = Event(member, kind, item_id, place=place, rank=1, run_id=offered.run_id, page_id=offered.page_id)
+        choices.do(data, event, said)
+
+
+def _foot(data: Dataset, seen: Viewing, scored_by: str | None, probabilities: bool) -> None:
+    if scored_by is None:
+        if store.scored_at(data.name, "recommendations") is not None:
+            page.notice(
+                "none", "This member came after the last scoring: rows show what is popular until the next one."
+            )
+        return
+    badge = (
+        "the recommender's own probability that this member picks it rather than one of a few drawn at random"
+        if probabilities
+        else "the share of the titles this member has not seen that the recommender ranks below it"
     )
-    open_title(picked, member)
+    st.caption(
+        f"The per cent on a card is {badge}. Recent means the {RECENT_DAYS} days before "
+        f"{page.when(seen.as_of)}, where the data end."
+    )
 
 
 def render() -> None:
@@ -80,7 +180,6 @@ def render() -> None:
     if data is None:
         onboarding.offer(None)
         return
-    names = list_datasets()
     seen = store.viewing(data)
     if seen is None or len(seen.user_ids) == 0:
         page.header("Home")
@@ -91,49 +190,7 @@ def render() -> None:
             f"python -m data import --name {data.name} --replace --interactions FILE",
         )
         return
-    columns = st.columns([4, 3, 2] if len(names) > 1 else [4, 4], vertical_alignment="bottom")
-    with columns[0]:
-        member = members.choose_member(data, seen)
-    with columns[1]:
-        search(data, member)
-    if len(names) > 1:
-        with columns[2]:
-            page.choose_dataset(names)
-    onboarding.offer(data)
-    if member is None:
-        return
-    catalogue = store.catalogue(data)
-    live = store.live(data.name, "recommender")
-    run = live.run_id if live is not None and live.ready else None
-    age = store.scored_at(data.name, "recommendations")
-    ages = tuple(store.scored_at(data.name, table) for table in TABLES)
-    try:
-        did = tuple(store.happened(data, member)["event_id"])
-    except UserError as mistake:  # the rows are there without what happened since
-        page.notice("warn", str(mistake))
-        did = None
-    top, shelves = home_page(str(data.folder), data.fingerprint, ages, run, member, did, data)
-    if len(top):
-        open_title(shelf.billboard(top.iloc[0], catalogue, key=f"billboard-{member}"), member)
-    for row in shelves:
-        open_title(shelf.shelf(row, catalogue, key=f"{row.key}-{member}"), member)
-    if not shelves:
-        page.empty("Nothing left to show", "This member has seen every title that the dataset knows.")
-    if age is not None:
-        scored = store.scores(data.name, "recommendations")
-        if scored is not None and not (scored["user_id"] == member).any():
-            page.notice(
-                "none", "This member came after the last scoring: rows show what is popular until the next one."
-            )
-        badge = (
-            "the recommender's own probability that this member picks it rather than one of a few drawn at random"
-            if store.scores_are_probabilities(data.name)
-            else "the share of the titles this member has not seen that the recommender ranks below it"
-        )
-        st.caption(
-            f"The per cent on a card is {badge}. Recent means the {RECENT_DAYS} days before "
-            f"{page.when(seen.as_of)}, where the data end."
-        )
+    watching(data, seen)
 
 
 page.guarded(render)()

@@ -8,7 +8,7 @@ import streamlit as st
 
 from dashboard import choices, members, page, posters, series, shelf, store, summary
 from data.dataset import Dataset
-from recsys import pages, rows
+from recsys import pages
 from recsys.viewing import Viewing, shown, title_of
 
 HISTORY_DAYS = 182
@@ -32,7 +32,7 @@ def render() -> None:
         return
     st.session_state["title"] = item_id
     seen = store.viewing(data)
-    member = members.chosen_member(seen) if seen is not None else None
+    member = members.chosen_member(data, seen) if seen is not None else None
     st.page_link("views/home.py", label="Home", icon=":material/arrow_back:", query_params=page.address(member=member))
     _head(data, item_id, member, catalogue, seen)
     if member is not None:
@@ -55,14 +55,9 @@ def _head(data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFra
     title = title_of(catalogue, item_id)
     year, genres = posters.year_text(title.year), ", ".join(title.genres)
     percent, reason = None, ""
-    scored = store.scores(data.name, "recommendations")
-    if scored is not None and seen is not None and member is not None:
-        mine = scored[(scored["user_id"] == member) & (scored["item_id"] == item_id)]
-        if len(mine):
-            unseen = int((~catalogue.index.isin(seen.history(member).known)).sum())
-            probabilities = store.scores_are_probabilities(data.name)
-            card = rows.scored(mine, unseen, probabilities=probabilities).iloc[0]
-            percent, reason = shelf.match_percent(card["match"]), shelf.reason_text(card["reason_item_id"], catalogue)
+    if seen is not None and member is not None:
+        told = members.match(data, seen, member, [item_id]).iloc[0]
+        percent, reason = shelf.match_percent(told["match"]), shelf.reason_text(told["reason_item_id"], catalogue)
     known = seen is not None and item_id in seen.titles.index
     facts: Any = seen.titles.loc[item_id] if seen is not None and known else None
     lines = []
