@@ -7,7 +7,6 @@ aspects name are of that; for reading, `plain` takes its line-break tags out.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
-from dashboard import store
+from dashboard import fresh, store
 from data import replies
-from data.dataset import Dataset, open_dataset
-from data.schema import ASPECTS, CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, STARS, TEXT
+from data.dataset import Dataset
+from data.schema import ASPECTS, CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, STARS, TABLES, TEXT, USER_ID
 from nlp.replies import DEFAULT_SERVICE, draft_replies, tones
 from nlp.triage import complaint_counts, priority_reason
 
@@ -51,27 +50,54 @@ class Filters:
     words: str = ""
 
 
-def inbox(data: Dataset) -> Inbox | None:
-    """The scored reviews of a dataset; None when it has no reviews. Its frame is empty when none is scored.
+def inbox(data: Dataset, *, wait: bool = False) -> Inbox | None:
+    """The scored reviews of a dataset, and what members wrote since (dashboard/fresh.py); None when it has no reviews.
+    Its frame is empty when none is scored.
+
+    Args:
+        wait: for the model that reads what members wrote since; else they are left out until it is loaded.
 
     Raises:
         UserError: a table is damaged.
     """
-    if not data.has("reviews"):
+    written = fresh.unscored(data)
+    if not data.has("reviews") and written.empty:
         return None
-    return _inbox(str(data.folder), data.fingerprint, store.scored_at(data.name, "review_scores"))
+    said = fresh.read(data, written, wait=wait)
+    read = tuple(zip(said[REVIEW_ID], said["run_id"], strict=True))
+    age = store.scored_at(data.name, "review_scores")
+    return _inbox(str(data.folder), data.fingerprint, age, read, len(written), data, written, said)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _inbox(folder: str, fingerprint: str, age: float | None) -> Inbox:
-    data = open_dataset(Path(folder).name)
-    written, known = data.reviews(), store.scores(data.name, "review_scores")
+def _inbox(
+    folder: str,
+    fingerprint: str,
+    age: float | None,
+    read: tuple[tuple[str, str], ...],
+    n_fresh: int,
+    _data: Dataset,
+    _fresh: pd.DataFrame,
+    _said: pd.DataFrame,
+) -> Inbox:
+    data, known = _data, store.scores(_data.name, "review_scores")
+    written = data.reviews() if data.has("reviews") else pd.DataFrame(columns=TABLES["reviews"].names)
+    n_reviews = len(written) + int((~_fresh[REVIEW_ID].isin(written[REVIEW_ID])).sum())
     if known is None:
         known = pd.DataFrame({name: [] for name in (REVIEW_ID, LABEL, "p_positive", "aspects", ITEM_ID, "priority")})
         known = known.assign(link_confidence=None, reply_draft=None, run_id=None).astype(object)
+    service = store.signed_by(data.name)
+    columns = [REVIEW_ID, USER_ID, TEXT, ITEM_ID, STARS, LABEL, CREATED_AT, SOURCE]
+    if len(_said):
+        titles = store.catalogue(data)["title"]
+        more = fresh.with_priority(_said, _fresh, titles, data.as_of, service).assign(
+            **{ITEM_ID: None, "link_confidence": None}
+        )
+        known = more if known.empty else pd.concat([known, more], ignore_index=True)
+        there = written[REVIEW_ID]
+        written = pd.concat([written[columns], _fresh[~_fresh[REVIEW_ID].isin(there)].assign(**{LABEL: None})])
     frame = known.rename(columns={ITEM_ID: "linked"}).merge(
-        written[[REVIEW_ID, TEXT, ITEM_ID, STARS, LABEL, CREATED_AT, SOURCE]].rename(columns={LABEL: "given_label"}),
-        on=REVIEW_ID,
+        written[columns].rename(columns={LABEL: "given_label"}), on=REVIEW_ID
     )
     frame = frame[frame["p_positive"].notna()]
     own = frame[ITEM_ID].astype(object)
@@ -83,11 +109,17 @@ def _inbox(folder: str, fingerprint: str, age: float | None) -> Inbox:
         # Scores of an earlier version have no priority: the most negative comes first.
         priority=frame["priority"].astype(float),
     ).drop(columns="linked")
-    for name in ("reply_draft", "run_id", SOURCE, "given_label"):  # what is missing is None, which can be compared
+    for name in (
+        "reply_draft",
+        "run_id",
+        SOURCE,
+        USER_ID,
+        "given_label",
+    ):  # what is missing is None, which can be compared
         frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
     frame = frame.sort_values(["priority", "p_positive"], ascending=[False, True], kind="stable", ignore_index=True)
     counts = complaint_counts(frame)
-    return Inbox(frame, mentions_of(frame["aspects"]), counts, len(written), store.signed_by(data.name))
+    return Inbox(frame, mentions_of(frame["aspects"]), counts, n_reviews, service)
 
 
 def mentions_of(aspects: pd.Series) -> pd.DataFrame:
@@ -192,6 +224,28 @@ def reviews_per_title(box: Inbox) -> dict[str, int]:
     """How many reviews each title has, the most first."""
     counts = box.frame[ITEM_ID].dropna().value_counts()
     return {str(item_id): int(n) for item_id, n in zip(counts.index, counts, strict=True)}
+
+
+def last_of_members(box: Inbox, decided: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
+    """The latest review of each member who is known to have written one, with what was answered.
+
+    Columns: user_id, review_of (shown title or ""), review_label, reply_status (open, approved, edited or dismissed)
+    and reply (its text, "" unless approved).
+    """
+    mine = box.frame[box.frame[USER_ID].notna()]
+    mine = mine.sort_values(CREATED_AT, kind="stable", na_position="first").drop_duplicates(USER_ID, keep="last")
+    answer = decided.drop_duplicates(REVIEW_ID, keep="last").set_index(REVIEW_ID).reindex(mine[REVIEW_ID])
+    status = answer["status"].astype(object).where(answer["status"].notna(), OPEN).to_numpy()
+    said = answer["text"].astype(object).where(answer["status"].isin(["approved", "edited"]), "").to_numpy()
+    return pd.DataFrame(
+        {
+            USER_ID: mine[USER_ID].to_numpy(object),
+            "review_of": mine[ITEM_ID].map(titles).fillna("").to_numpy(object),
+            "review_label": mine[LABEL].to_numpy(object),
+            "reply_status": status,
+            "reply": said,
+        }
+    )
 
 
 def shown_titles(catalogue: pd.DataFrame) -> dict[str, str]:

@@ -10,13 +10,13 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import explained, inbox, page
+from dashboard import explained, inbox, page, store
 from dashboard.marked import LEGEND, WORD_LEGEND, marked_html
 from dashboard.moods import MOODS, aspect_bars, confidence_words, mood_kind, mood_words, priority_words
 from data import replies
 from data.dataset import Dataset
 from data.errors import UserError
-from data.schema import CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, STARS, TEXT
+from data.schema import CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, STARS, TEXT, USER_ID
 from recsys.viewing import title_of
 
 OPEN, LAST, TOAST, PROBLEM = "inbox-open", "inbox-last", "inbox-toast", "inbox-problem"
@@ -74,6 +74,8 @@ def _about(review: pd.Series, catalogue: pd.DataFrame) -> None:
 def _why(box: inbox.Inbox, row: int, data: Dataset) -> str:
     review = box.frame.iloc[row]
     facts = [str(review[SOURCE])] if isinstance(review[SOURCE], str) else []
+    if isinstance(review[USER_ID], str):
+        facts.append(f"by {store.member_label(data, review[USER_ID])}")
     if pd.notna(review[CREATED_AT]):
         facts.append(page.when(review[CREATED_AT]))
     if pd.notna(review[STARS]):

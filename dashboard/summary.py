@@ -14,19 +14,18 @@ from data.dataset import Dataset
 from data.schema import ITEM_ID, TEXT
 
 LEAST_REVIEWS = 5  # of a title, to be offered a digest of its own
+Age = tuple[float | None, int]  # when the scores were written, and how many reviews are read by now
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _service(dataset: str, fingerprint: str, age: float | None, _data: Dataset, _box: Inbox) -> dict[str, Any]:
+def _service(dataset: str, fingerprint: str, age: Age, _data: Dataset, _box: Inbox) -> dict[str, Any]:
     from nlp.digest import digest  # brings scikit-learn: seconds that no other page need wait
 
     return digest(_box.frame, shown_titles(store.catalogue(_data)), as_of=_data.as_of)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _title(
-    dataset: str, fingerprint: str, age: float | None, item_id: str, _data: Dataset, _box: Inbox
-) -> dict[str, Any]:
+def _title(dataset: str, fingerprint: str, age: Age, item_id: str, _data: Dataset, _box: Inbox) -> dict[str, Any]:
     from nlp.digest import digest
 
     service = _service(dataset, fingerprint, age, _data, _box)
@@ -34,14 +33,14 @@ def _title(
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _quotes(dataset: str, fingerprint: str, age: float | None, item_id: str, _box: Inbox) -> pd.DataFrame:
+def _quotes(dataset: str, fingerprint: str, age: Age, item_id: str, _box: Inbox) -> pd.DataFrame:
     from nlp.quotes import quotes
 
     return quotes(_box.frame[(_box.frame[ITEM_ID] == item_id).fillna(False)])
 
 
-def _cache_key(data: Dataset) -> tuple[str, str, float | None]:
-    return data.name, data.fingerprint, store.scored_at(data.name, "review_scores")
+def _cache_key(data: Dataset, box: Inbox) -> tuple[str, str, Age]:
+    return data.name, data.fingerprint, (store.scored_at(data.name, "review_scores"), len(box.frame))
 
 
 # The digest on the Reviews page --------------------------------------------------------------------------------------
@@ -59,7 +58,11 @@ def digest_section(data: Dataset, box: Inbox, catalogue: pd.DataFrame) -> None:
         width=360,
     )
     with st.spinner("Reading them all …"):
-        found = _title(*_cache_key(data), item_id, data, box) if item_id else _service(*_cache_key(data), data, box)
+        found = (
+            _title(*_cache_key(data, box), item_id, data, box)
+            if item_id
+            else _service(*_cache_key(data, box), data, box)
+        )
     _numbers(found)
     st.space("small")
     left, right = st.columns(2, gap="large")
@@ -212,7 +215,7 @@ def what_people_say(data: Dataset, item_id: str) -> None:
         page.notice("none", "They speak of none of the aspects that are looked for.")
     else:
         st.html(aspect_bars(inbox.aspects_of(mentions)))
-    found = _quotes(*_cache_key(data), item_id, box)
+    found = _quotes(*_cache_key(data, box), item_id, box)
     for_it, against = (records(found[found["side"] == side]) for side in ("for", "against"))
     st.html(quotes_html(for_it, against))
     st.page_link(

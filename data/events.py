@@ -292,6 +292,11 @@ def nothing() -> pd.DataFrame:
     return _typed([], EVENTS)
 
 
+def no_reviews() -> pd.DataFrame:
+    """Reviews as of members who wrote none."""
+    return _typed([], REVIEWS)
+
+
 def _read(table: Table, chosen: Any, settled: bool) -> pd.DataFrame:
     with connection() as opened:
         if settled and opened.dialect.name == "postgresql":  # in SQLite one writes after the other

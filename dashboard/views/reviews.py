@@ -59,7 +59,7 @@ def _shares_html(box: Inbox) -> str:
 
 def _scored(data: Dataset) -> Inbox | None:
     """The inbox, or None after what there is to say instead."""
-    box = inbox.inbox(data)
+    box = inbox.inbox(data, wait=True)
     if box is None:
         page.empty(
             "No reviews in this dataset",

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import moods, onboarding, page, store
+from dashboard import inbox, moods, onboarding, page, store
 from dashboard.posters import poster, poster_html
 from data import home
 from data.dataset import Dataset
@@ -69,6 +69,7 @@ def cohort(data: Dataset, scored: pd.DataFrame) -> None:
     st.space("small")
     catalogue = store.catalogue(data) if data.has("items") else None
     listed = with_picks(members, _picks(data, members), _titles(catalogue))
+    listed = _with_reviews(data, listed, catalogue)
     key = f"winback-shown-{data.name}-{band}-{seen}"
     shown = st.session_state.get(key, SHOWN)
     _heading(data, listed, str(band), SEEN[seen])
@@ -120,6 +121,40 @@ def _read_picks(path: str, age: float | None, user_ids: tuple[str, ...]) -> pd.D
     return picks_of(Path(path), user_ids)
 
 
+def _with_reviews(data: Dataset, listed: pd.DataFrame, catalogue: pd.DataFrame | None) -> pd.DataFrame:
+    """`listed` with what each member wrote last and what was answered; the same where nobody is known to have written.
+
+    Which reviews are a member's own is known of those written here, and of tables with a user_id.
+    """
+    box = inbox.inbox(data)
+    if box is None or not box.frame[USER_ID].notna().any():
+        return listed
+    titles = {} if catalogue is None else inbox.shown_titles(catalogue)
+    wrote = inbox.last_of_members(box, inbox.decided(data), titles)
+    if not listed[USER_ID].isin(wrote[USER_ID]).any():
+        return listed
+    columns = [str(name) for name in wrote if name != USER_ID]
+    joined = listed.merge(wrote, on=USER_ID, how="left")
+    joined[columns] = joined[columns].fillna("")
+    return joined
+
+
+def _wrote(member: Mapping[Any, Any]) -> str:
+    """ "Wrote of Heat: negative. Reply approved", or nothing."""
+    label = str(member.get("review_label") or "")
+    if not label:
+        return ""
+    mood = moods.MOODS.get(label, ("", label))[1].lower()
+    about = f" of {member['review_of']}" if member["review_of"] else " a review"
+    answers = {
+        "approved": "the reply is approved",
+        "edited": "the reply is approved",
+        "dismissed": "the reply was dismissed",
+    }
+    answer = answers.get(str(member["reply_status"]), "a reply waits in the inbox")
+    return f"Wrote{about}: {mood}; {answer}"
+
+
 def _titles(catalogue: pd.DataFrame | None) -> pd.Series:
     return pd.Series(dtype=object) if catalogue is None else catalogue["shown_title"].astype(object)
 
@@ -168,7 +203,9 @@ def _row(data: Dataset, member: Mapping[Any, Any], catalogue: pd.DataFrame | Non
     return (
         f"<article class='mq-back'><div><h3>{html.escape(store.member_label(data, str(member[USER_ID])))}</h3>"
         f"<p>{risk}</p><p>{html.escape(_because(member))}</p>"
-        f"<p class='mq-muted mq-small'>{html.escape(told[:1].upper() + told[1:])}</p></div>"
+        f"<p class='mq-muted mq-small'>{html.escape(told[:1].upper() + told[1:])}</p>"
+        + (f"<p class='mq-small'>{html.escape(wrote)}</p>" if (wrote := _wrote(member)) else "")
+        + "</div>"
         f"<div class='mq-picks'>{picks}</div></article>"
     )
 
