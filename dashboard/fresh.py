@@ -36,7 +36,8 @@ def unscored(data: Dataset) -> pd.DataFrame:
     found = written.rename(columns={"service_time": CREATED_AT}).assign(**{SOURCE: EXPORTED})[list(COLUMNS)]
     if data.exported.get("reviews", 0):
         exported = _exported(str(data.folder), data.fingerprint, store.scored_at(data.name, "review_scores"), data)
-        found = pd.concat([exported, found], ignore_index=True) if len(exported) else found
+        if len(exported):
+            found = pd.concat([exported, found.astype(exported.dtypes)], ignore_index=True)
     return found
 
 

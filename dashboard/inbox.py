@@ -90,12 +90,10 @@ def _inbox(
     columns = [REVIEW_ID, USER_ID, TEXT, ITEM_ID, STARS, LABEL, CREATED_AT, SOURCE]
     if len(_said):
         titles = store.catalogue(data)["title"]
-        more = fresh.with_priority(_said, _fresh, titles, data.as_of, service).assign(
-            **{ITEM_ID: None, "link_confidence": None}
-        )
-        known = more if known.empty else pd.concat([known, more], ignore_index=True)
-        there = written[REVIEW_ID]
-        written = pd.concat([written[columns], _fresh[~_fresh[REVIEW_ID].isin(there)].assign(**{LABEL: None})])
+        more = fresh.with_priority(_said, _fresh, titles, data.as_of, service)
+        known = pd.concat([known, more], ignore_index=True) if len(known) else more.reindex(columns=known.columns)
+        new = _fresh[~_fresh[REVIEW_ID].isin(written[REVIEW_ID])].reindex(columns=columns)
+        written = pd.concat([written[columns], new.astype(written[columns].dtypes)]) if len(written) else new
     frame = known.rename(columns={ITEM_ID: "linked"}).merge(
         written[columns].rename(columns={LABEL: "given_label"}), on=REVIEW_ID
     )
