@@ -134,7 +134,7 @@ def choose_member(data: Dataset, seen: Viewing) -> str | None:
                 "Who is watching?",
                 options,
                 index=options.index(now) if now is not None else None,
-                format_func=lambda user_id: store.member_label(data, user_id),
+                format_func=store.member_labels(data),
                 accept_new_options=len(seen.user_ids) > LISTED,
                 key=f"choose-member-{data.name}-{now}",
             )

@@ -8,6 +8,7 @@ import copy
 import importlib
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,11 +195,20 @@ def _plain(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def member_label(data: Dataset, user_id: str) -> str:
-    """ "Member 196 · 49 · writer", or the member's name where the users table has one or the id is a name."""
-    is_name = not any(c.isdigit() for c in user_id)
+def member_labels(data: Dataset) -> Callable[[str], str]:
+    """How a member is called: "Member 196 · 49 · writer", or by name where the users table has one or the id is one."""
     labels = _member_labels(str(data.folder), data.fingerprint)
-    return labels.get(user_id, user_id if is_name else f"Member {user_id}")
+
+    def label(user_id: str) -> str:
+        is_name = not any(c.isdigit() for c in user_id)
+        return labels.get(user_id) or (user_id if is_name else f"Member {user_id}")
+
+    return label
+
+
+def member_label(data: Dataset, user_id: str) -> str:
+    """See `member_labels`."""
+    return member_labels(data)(user_id)
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
