@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME`: peers, variety, cold, scale, reviews and series; see docs/benchmarks.md."""
+"""`python -m benchmarks NAME`: peers, variety, cold, scale, reviews, series and sessions; see docs/benchmarks.md."""
 
 import signal
 import sys
@@ -9,6 +9,7 @@ from benchmarks.compare import peers
 from benchmarks.reviews import reviews
 from benchmarks.scale import scale
 from benchmarks.series import series
+from benchmarks.sessions import sessions
 from benchmarks.variety import variety
 from data import command
 from data.errors import UserError
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "scale": scale,
     "reviews": reviews,
     "series": series,
+    "sessions": sessions,
 }
 
 
