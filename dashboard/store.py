@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from forecasting.series import Panel
 
 _log = logging.getLogger("dashboard")
-ENGINE = {"recommender": "recsys.scorer", "sentiment": "nlp.scorer"}
+# The class whose `load` takes a run, by module and name.
+ENGINE = {"recommender": ("recsys.scorer", "Recommender"), "sentiment": ("nlp.scorer", "SentimentScorer")}
 
 
 def default_dataset() -> str | None:
@@ -146,6 +147,22 @@ def panel(data: Dataset) -> "Panel":
         UserError: the dataset has no calendar or nothing to count.
     """
     return _panel(str(data.folder), data.fingerprint)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _stickiness(folder: str, fingerprint: str) -> pd.DataFrame:
+    from forecasting.cohorts import stickiness
+
+    return stickiness(open_dataset(Path(folder).name))
+
+
+def stickiness(data: Dataset) -> pd.DataFrame:
+    """Daily, weekly and monthly active members on each day (see forecasting/cohorts.py).
+
+    Raises:
+        UserError: the rows have no real times, or no member has an event.
+    """
+    return _stickiness(str(data.folder), data.fingerprint)
 
 
 def unusual(data: Dataset) -> pd.DataFrame | None:
@@ -276,17 +293,20 @@ class Live:
 _loaders = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
 
 
-def _load(module: str, name: str, run_id: str) -> Any:
+def _load(model: str, run: Path) -> Any:
+    """The very run that was asked for: while it waits for its turn another one may have come into use."""
+    module, engine = ENGINE[model]
     try:
-        return importlib.import_module(module).load_current(name)
+        return getattr(importlib.import_module(module), engine).load(run)
     except Exception:
-        _log.exception("The run %s of dataset '%s' could not be loaded by %s", run_id, name, module)
+        _log.exception("The run %s could not be loaded by %s", run, module)
         raise
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _start_loading(module: str, name: str, run_id: str) -> Live:
-    return Live(name, run_id, _loaders.submit(_load, module, name, run_id))
+def _start_loading(model: str, folder: str) -> Live:
+    run = Path(folder)
+    return Live(run.parents[1].name, run.name, _loaders.submit(_load, model, run))
 
 
 def run_source(name: str, model: str) -> str | None:
@@ -301,7 +321,7 @@ def live(name: str, model: str) -> Live | None:
     Importing torch takes seconds and no page waits for it: ask `ready`, or wait with `future.result()`.
     """
     run = serving_run(name, model)
-    return None if run is None else _start_loading(ENGINE[model], run.parents[1].name, run.name)
+    return None if run is None else _start_loading(model, str(run))
 
 
 def forget_failed(model: Live) -> None:
