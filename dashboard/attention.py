@@ -30,7 +30,7 @@ def retention(data: Dataset) -> pd.DataFrame | None:
 @page.guarded
 def sour(data: Dataset) -> None:
     st.subheader("Titles turning sour")
-    written = store.table(data, "reviews")
+    written = store.review_dates(data)
     if written is None:
         page.notice("none", "This dataset has no reviews, so no title can be seen to turn.")
         return
@@ -45,17 +45,17 @@ def sour(data: Dataset) -> None:
     if turned.empty:
         page.notice("good", "All well: no title's recent reviews are clearly worse than its earlier ones.")
         return
-    catalogue = store.catalogue(data)
+    titles = store.shown_titles(data)
     for row in turned.head(LISTED).to_dict("records"):
-        _sour_title(row, catalogue)
+        _sour_title(row, titles)
     if len(turned) > LISTED:
         st.caption(f"And {page.count(len(turned) - LISTED, 'title')} more, with a smaller fall.")
 
 
-def _sour_title(row: Mapping[Any, Any], catalogue: pd.DataFrame) -> None:
+def _sour_title(row: Mapping[Any, Any], titles: pd.Series) -> None:
     item_id = str(row[ITEM_ID])
-    known = item_id in catalogue.index
-    name = str(catalogue.at[item_id, "shown_title"]) if known else f"Title {item_id}"
+    known = item_id in titles.index
+    name = str(titles.at[item_id]) if known else f"Title {item_id}"
     with st.container(gap=None):
         if known:
             st.page_link(
@@ -95,8 +95,7 @@ def newly(data: Dataset) -> None:
         return
     first = crossed.head(LISTED)
     picks = picks_of(home.scores(data.name) / "recommendations.parquet", first[USER_ID].astype(str).tolist())
-    titles = store.catalogue(data)["shown_title"].astype(object)
-    listed = with_picks(first, picks, titles).to_dict("records")
+    listed = with_picks(first, picks, store.shown_titles(data)).to_dict("records")
     st.html(f'<ul class="mq-list">{"".join(_member(data, row) for row in listed)}</ul>')
     label = f"All {len(crossed):,} and the others at risk" if len(crossed) > LISTED else "Everybody at risk"
     st.page_link("views/winback.py", label=label, icon=":material/group:", query_params=page.address())

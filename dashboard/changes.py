@@ -112,7 +112,8 @@ def _change(now: float, reference: float, what: str, before: str) -> str:
 
 
 def _percent(now: float, reference: float) -> str:
-    return f"{100 * (now / reference - 1):+.0f} %".replace("-", "−")
+    change = round(100 * (now / reference - 1))
+    return f"{change:+,d} %".replace("-", "−") if change else "0 %"
 
 
 def _against(value: float, reference: float) -> str:
@@ -240,9 +241,7 @@ def positive(reviewed: pd.DataFrame, clock: pd.Timestamp) -> Number:
     spark = _weekly(dated, clock, float(earlier.mean()) if len(earlier) else _NAN)
     if len(recent) < FEWEST_REVIEWS:
         last = when(dated[CREATED_AT].max())
-        few = (
-            f"{count(len(recent), 'review')} in these days, the last on {last}" if len(recent) else f"None since {last}"
-        )
+        few = f"{count(len(recent), 'review')} in these days" if len(recent) else f"none since {last}"
         return Number(label, "–", "", (f"{few}: too few for a share", f"{len(earlier):,} before them"), spark)
     told = [f"of {count(len(recent), 'review')}, by the model's probabilities"]
     if len(earlier) < FEWEST_REVIEWS:

@@ -1,7 +1,6 @@
 """How the four models of a dataset are: in use since when, how good, on which tables, and whether scores are theirs."""
 
 import datetime as dt
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,9 +37,9 @@ class Health:
     model: str
     kind: str
     state: str
-    told: Sequence[str] = ()
-    problems: Sequence[str] = ()
-    commands: Sequence[str] = ()
+    told: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
     mend: str = ""
     run: Path | None = field(default=None, compare=False)
 
@@ -82,7 +81,8 @@ def _health(data: Dataset, model: str, applies: bool) -> Health:
     todo = "To be trained again" if train else "To be scored" if stale else ""
     state = todo or ("Behind its baseline" if beaten else "All well")
     kind = "warn" if problems else "good"
-    return Health(model, kind, state, told, problems, commands, "train" if train else "score" if stale else "", run)
+    mend = "train" if train else "score" if stale else ""
+    return Health(model, kind, state, tuple(told), tuple(problems), tuple(commands), mend, run)
 
 
 def _not_in_use(data: Dataset, model: str) -> Health:

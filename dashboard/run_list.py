@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import health, page, scoring, store
+from dashboard import health, page, promotion, scoring
 from dashboard.learning import Delta, Headline, compared, headline_of, metric_label
 from dashboard.road import serving_run
 from data import home, runs
-from data.dataset import Dataset, list_datasets
+from data.dataset import Dataset
 from data.errors import UserError
 from data.runs import Run
 
@@ -31,65 +31,6 @@ def trained_at(run: Run) -> str:
 
 def label(run: Run) -> str:
     return f"{trained_at(run)} · {run.id[-4:]}{' · in use' if run.is_current else ''}"
-
-
-# Words ---------------------------------------------------------------------------------------------------------------
-
-
-def against(run: Run, in_use: Run | None) -> list[str]:
-    """What speaks against using a run, in sentences; empty when nothing does."""
-    found = headline_of(run.report)
-    if found is None:
-        return ["Its report holds no headline figure, so nobody knows how good it is."]
-    told = []
-    now = headline_of(in_use.report) if in_use is not None else None
-    if now is not None and (now.metric, now.split) == (found.metric, found.split):
-        if (found.value < now.value) if found.higher else (found.value > now.value):
-            told.append(
-                f"It is worse than the run in use: {metric_label(found.metric)} {found.value:.3f} instead of "
-                f"{now.value:.3f} on the {found.split} split."
-            )
-    elif now is not None:
-        told.append("It was measured by another metric or split than the run in use: which is better is not known.")
-    if found.is_worse:
-        told.append(f"It is worse than its best baseline, {found.best} ({found.other:.3f}, it {found.value:.3f}).")
-    if in_use is not None and _measured_on(run) != _measured_on(in_use):
-        told.append("The two were measured on different tables, so their figures do not compare exactly.")
-    return told
-
-
-def _measured_on(run: Run) -> tuple[str | None, str]:
-    return run.report.get("fingerprint"), str((run.report.get("split") or {}).get("protocol", ""))
-
-
-def consequences(data: Dataset, model: str, run: Run) -> list[str]:
-    """What changes when a run comes into use, in sentences."""
-    source = run.folder.parents[1].name
-    told = [
-        f"Dataset '{source}' uses run {run.id} from then on; the one in use now stays on disk and can be taken back.",
-        "The scores on disk stay those of the run before until they are written anew.",
-    ]
-    if model in store.ENGINE:
-        told.append("Pages that ask the model itself load the run with their next look, in a few seconds.")
-    if model == "sentiment":
-        others = [name for name in list_datasets() if name != source and runs.current_run(name, model) is None]
-        if others:
-            would = served_with(run, others[0])
-            names = ", ".join(f"'{name}'" for name in others)
-            told.append(
-                f"Without a sentiment model of their own, {names} would use it too."
-                if would == run.id
-                else f"Without a sentiment model of their own, {names} would use run {would} of another dataset: "
-                "the newest one in use anywhere serves them."
-            )
-    return told
-
-
-def served_with(run: Run, name: str) -> str:
-    """The run that would serve a dataset without a sentiment model of its own if `run` were in use."""
-    source = run.folder.parents[1].name
-    others = [runs.current_run(other, "sentiment") for other in list_datasets() if other not in (name, source)]
-    return max([run.id, *(found.name for found in others if found is not None)])
 
 
 # Putting into use ----------------------------------------------------------------------------------------------------
@@ -161,11 +102,11 @@ def told_after(data: Dataset, model: str) -> None:
 
 
 def _confirm(data: Dataset, model: str, run: Run, in_use: Run | None) -> None:
-    doubts = against(run, in_use)
+    doubts = promotion.against(run, in_use)
     with st.container(border=True):
         st.html(
             f"<p><b>Use run {html.escape(run.id)}?</b></p><ul class='mq-points'>"
-            + "".join(f"<li>{html.escape(text)}</li>" for text in consequences(data, model, run))
+            + "".join(f"<li>{html.escape(text)}</li>" for text in promotion.consequences(model, run, in_use))
             + "</ul>"
         )
         for doubt in doubts:
@@ -197,7 +138,7 @@ def comparison(run: Run, in_use: Run) -> None:
         "<table class='mq-table'><thead><tr><th>Metric</th><th>This run</th><th>In use</th><th>Change</th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
     )
-    same = _measured_on(run) == _measured_on(in_use)
+    same = promotion.measured_alike(run, in_use)
     st.caption(
         page.plain(
             f"Of each run's own method, on the {deltas[0].split} split"

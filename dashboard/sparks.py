@@ -5,7 +5,7 @@ import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dashboard.charts import colours
+from dashboard.colours import colours
 
 WIDTH, HEIGHT, EDGE = 200.0, 44.0, 3.0
 

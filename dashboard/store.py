@@ -20,7 +20,8 @@ from dashboard.road import serving_run
 from data import events, home, runs
 from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import OPTIONAL, SCORES, SIGNED, USER_ID
+from data.schema import CREATED_AT, OPTIONAL, REVIEW_ID, SCORES, SIGNED, USER_ID
+from data.titles import display_title
 from nlp.replies import DEFAULT_SERVICE
 from recsys import rows, signals
 from recsys.viewing import Viewing, read_catalogue, read_viewing
@@ -111,6 +112,27 @@ def _table(folder: str, fingerprint: str, table: str) -> pd.DataFrame:
 def table(data: Dataset, name: str) -> pd.DataFrame | None:
     """A table of the dataset, or None when it has none."""
     return _table(str(data.folder), data.fingerprint, name) if data.has(name) else None
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _review_dates(folder: str, fingerprint: str) -> pd.DataFrame:
+    return open_dataset(Path(folder).name).read("reviews", [REVIEW_ID, CREATED_AT])
+
+
+def review_dates(data: Dataset) -> pd.DataFrame | None:
+    """review_id and created_at of each review, without the texts; None when the dataset has none."""
+    return _review_dates(str(data.folder), data.fingerprint) if data.has("reviews") else None
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _shown_titles(folder: str, fingerprint: str) -> pd.Series:
+    titles = pd.Series(open_dataset(Path(folder).name).titles, dtype=object)
+    return titles.astype(str).map(display_title).astype(object)
+
+
+def shown_titles(data: Dataset) -> pd.Series:
+    """The name of each title as it is shown, by item_id; quicker than the catalogue, which knows more."""
+    return _shown_titles(str(data.folder), data.fingerprint)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -21,7 +21,7 @@ from data.dataset import Dataset, Source, write_dataset
 from recsys import pages
 
 APP = Path(__file__).resolve().parents[1] / "dashboard" / "streamlit_app.py"
-PAGES = ("home", "title", "reviews", "engagement", "winback", "models", "datasets")
+PAGES = ("home", "title", "today", "reviews", "engagement", "winback", "models", "datasets")
 
 
 def opened(page: str, **query: str) -> AppTest:
@@ -72,7 +72,7 @@ def test_every_page_with_everything(page: str, full: Dataset) -> None:
 def test_every_page_with_nothing_at_all(page: str, marquee_home: Path) -> None:
     app = opened(page)
     text = check_calm(app)
-    if page in ("home", "reviews", "engagement", "winback", "models"):
+    if page in ("home", "today", "reviews", "engagement", "winback", "models"):
         assert "Nothing is loaded yet" in text
         assert "Prepare the demo" in [button.label for button in app.button]
 
@@ -114,7 +114,7 @@ def test_every_page_with_damaged_files(page: str, full: Dataset) -> None:
     for path in home.scores(full.name).glob("*.parquet"):
         path.write_bytes(b"no parquet at all")
     text = check_calm(opened(page, title="i1"))
-    if page in ("home", "reviews", "engagement", "winback", "title"):
+    if page in ("home", "today", "reviews", "engagement", "winback", "title"):
         assert "cannot be read as Parquet" in text
 
 
@@ -124,7 +124,7 @@ def test_every_page_of_a_dataset_without_times(page: str, marquee_home: Path) ->
 
     write_dataset("plain", generated_tables(), sources=[Source("x", "import")], time_kind="order")
     text = check_calm(opened(page, title="i1"))
-    if page == "engagement":
+    if page in ("today", "engagement"):
         assert "no calendar" in text
     if page == "winback":
         assert "Nobody can be followed here" in text

@@ -46,7 +46,6 @@ def render() -> None:
         return
     if source != data.name:
         page.notice("none", f"Dataset '{data.name}' is served by the model trained on '{source}'.")
-    run_list.told_after(data, model)
     in_use = next((run for run in all_runs if run.is_current), None)
     chosen = in_use or all_runs[0]
     if in_use is None:
@@ -62,6 +61,7 @@ def render() -> None:
     if in_use is not None and chosen.id != in_use.id:
         run_list.comparison(chosen, in_use)
     st.subheader("Runs")
+    run_list.told_after(data, model)
     run_list.run_list(data, model, all_runs)
 
 

@@ -102,7 +102,7 @@ def _active(data: Dataset) -> Number:
 
 def _positive(data: Dataset) -> Number:
     label = "Positive reviews"
-    written = store.table(data, "reviews")
+    written = store.review_dates(data)
     if written is None:
         return changes.missing(label, "This dataset has no reviews")
     if not written[CREATED_AT].notna().any():
