@@ -34,8 +34,12 @@ def sour(data: Dataset) -> None:
     if written is None:
         page.notice("none", "This dataset has no reviews, so no title can be seen to turn.")
         return
-    if data.time_kind == "order" or data.as_of is None or not written[CREATED_AT].notna().any():
-        page.notice("none", "The reviews have no dates that could be compared, so no title can be seen to turn.")
+    if data.time_kind == "order" or data.as_of is None:
+        why = "no calendar" if data.time_kind == "order" else "no clock, having nothing but reviews"
+        page.notice("none", f"This dataset has {why}, so no review counts as recent and no title can be seen to turn.")
+        return
+    if not written[CREATED_AT].notna().any():
+        page.notice("none", "The reviews have no dates, so no title can be seen to turn.")
         return
     sentiment = store.title_sentiment(data)
     if sentiment is None:
@@ -46,8 +50,9 @@ def sour(data: Dataset) -> None:
         page.notice("good", "All well: no title's recent reviews are clearly worse than its earlier ones.")
         return
     titles = store.shown_titles(data)
-    for row in turned.head(LISTED).to_dict("records"):
-        _sour_title(row, titles)
+    with st.container(key="sour-titles"):
+        for row in turned.head(LISTED).to_dict("records"):
+            _sour_title(row, titles)
     if len(turned) > LISTED:
         st.caption(f"And {page.count(len(turned) - LISTED, 'title')} more, with a smaller fall.")
 

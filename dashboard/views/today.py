@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -112,7 +113,11 @@ def _positive(data: Dataset) -> Number:
         return changes.missing(label, "No review is scored yet")
     reviewed = scored[[REVIEW_ID, "p_positive"]].merge(written[[REVIEW_ID, CREATED_AT]], on=REVIEW_ID)
     reviewed = reviewed[reviewed["p_positive"].notna()]
-    return changes.positive(reviewed, data.as_of if data.as_of is not None else written[CREATED_AT].max())
+    if data.as_of is not None:
+        return changes.positive(reviewed, data.as_of)
+    last = written[CREATED_AT].max()
+    found = changes.positive(reviewed, last)
+    return replace(found, told=(*found.told, f"counted from the last review, {page.when(last)}"))
 
 
 def _risk(data: Dataset) -> Number:
