@@ -136,7 +136,7 @@ def models(data: Dataset) -> None:
         page.notice("good", "All well: every model is trained on the tables as they are, and the scores are its own.")
     st.html(f'<ul class="mq-list">{"".join(map(_model, found))}</ul>')
     _mend(data, found)
-    if failed := scoring.last_failure(data.name):
+    if any(one.mend == "score" for one in found) and (failed := scoring.last_failure(data.name)):
         page.notice("warn", failed)
     st.page_link("views/models.py", label="All runs", icon=":material/model_training:", query_params=page.address())
 

@@ -138,6 +138,7 @@ def _card(number: Number) -> str:
 
 
 def _sentence(text: str) -> str:
+    text = text.replace(" %", "\u00a0%")  # on a phone a line would end between them
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
