@@ -107,7 +107,7 @@ def _change(now: float, reference: float, what: str, before: str) -> str:
     if reference != reference:
         return f"no {before} before to compare with"
     if reference == 0:
-        return f"{'after none' if now else 'none'} in {what}"
+        return f"{'up from' if now else 'as before:'} 0, {what}"
     return f"{_percent(now, reference)} on {reference:,.0f}, {what}"
 
 
@@ -256,7 +256,8 @@ def positive(reviewed: pd.DataFrame, clock: pd.Timestamp) -> Number:
 
 
 def _points(change: float) -> str:
-    return f"{100 * change:+.0f} points".replace("-", "−")
+    points = round(100 * change)
+    return f"{points:+d} points".replace("-", "−") if points else "0 points"
 
 
 def _weekly(dated: pd.DataFrame, clock: pd.Timestamp, level: float) -> Spark:

@@ -69,7 +69,7 @@ def _use(data: Dataset, model: str, source: str, run_id: str, undoing: bool = Fa
 
 def told_after(data: Dataset, model: str) -> None:
     """What the last click did or why it could not, with an undo, and the way to scores of the run in use."""
-    if problem := st.session_state.get(_key(data, model, "problem")):
+    if problem := st.session_state.pop(_key(data, model, "problem"), ""):
         page.notice("warn", problem)
     done = st.session_state.get(_key(data, model, "done"))
     serving = serving_run(data.name, model)

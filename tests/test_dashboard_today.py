@@ -85,6 +85,13 @@ def test_a_short_history_says_what_it_is_compared_with(days: int, words: str) ->
     assert found.told[0].startswith(words)
 
 
+def test_nothing_before_is_no_division() -> None:
+    assert (
+        changes.audience(panel([0.0] * 28 + [1.0] * 7), None, None, "view").told[0].startswith("up from 0, the level")
+    )
+    assert changes.audience(panel([0.0] * 35), None, None, "view").told[0].startswith("as before: 0, the level")
+
+
 def test_a_forecast_from_before_the_clock_is_none() -> None:
     past = panel([10.0] * 35)
     found = changes.audience(past, forecast([15.0] * 7, past.dates(20, 21)[0]), None, "view")
