@@ -4,7 +4,6 @@ Each function takes frames and gives an Altair chart; titles name what is shown,
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
 
@@ -12,27 +11,11 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from dashboard.colours import colours as colours
 from dashboard.learning import metric_label
 from data.schema import DATE
 
 GOOD, WARN, BAD = "#30A46C", "#F5A524", "#E5484D"
-
-
-@dataclass(frozen=True)
-class Colours:
-    text: str
-    muted: str
-    line: str
-    accent: str
-    history: str
-
-
-DARK = Colours("#ECEDEE", "#9BA1A6", "#2A2D36", "#E5484D", "#C9CDD2")
-LIGHT = Colours("#1B1D22", "#5F6670", "#E4E4E0", "#C4323A", "#3B3F46")
-
-
-def colours(dark: bool) -> Colours:
-    return DARK if dark else LIGHT
 
 
 def heading(title: str, *subtitles: str) -> alt.Title:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ import pandas as pd
 _PREFIX = re.compile(r"^(train|training|val|valid|validation)[_/ ]+(.+?)(_epoch)?$")
 
 
+# Smaller is better for the first; the second describe without being good or bad; of all others more is better.
+LOSSES = ("loss", "mae", "rmse", "mase", "smape", "wql", "brier", "ece", "error", "perplexity")
+TRAITS = ("coverage", "novelty", "diversity", "popularity")
+HALF_WIDTH = "±"  # of the interval beside the headline: a figure of the table, nothing to compare methods by
 # What reports count beside their metrics.
 COUNTS = ("reviews", "members", "users", "cases", "rows", "series", "origins", "n")
 _SHORT = {
@@ -50,32 +55,106 @@ def metric_names(methods: Mapping[str, Mapping[str, float | None]]) -> list[str]
     return [name for name in names if name not in COUNTS]
 
 
-def verdict(report: Mapping[str, Any]) -> str:
-    """The headline in one sentence: our value, the best baseline's, and the relative difference.
+def better(metric: str, headline: Mapping[str, Any]) -> str:
+    """ "lower", "higher" or "": the report says so of its headline, the names of losses and traits of the others."""
+    if metric == headline.get("metric"):
+        return "higher" if headline.get("higher_is_better", True) else "lower"
+    if any(trait in metric.lower() for trait in TRAITS):
+        return ""
+    return "lower" if any(loss in metric.lower() for loss in LOSSES) else "higher"
 
-    Says plainly when the best baseline is better. Parts of our model that were measured alone are no baselines.
-    """
+
+@dataclass(frozen=True)
+class Headline:
+    """The one figure that a run is judged by, beside that of the best baseline."""
+
+    metric: str
+    split: str
+    ours: str  # the name of our method
+    value: float
+    higher: bool  # is better
+    best: str = ""  # the best baseline; "" where none was measured
+    other: float = float("nan")  # its value
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the best baseline is better than ours."""
+        return self.value < self.other if self.higher else self.value > self.other
+
+
+def headline_of(report: Mapping[str, Any]) -> Headline | None:
+    """The report's headline; None without a figure. Parts of our model that were measured alone are no baselines."""
     headline = report.get("headline") or {}
     metric, ours, split = headline.get("metric"), headline.get("ours"), headline.get("split")
     methods = (report.get("metrics") or {}).get(split) or {}
     value = (methods.get(ours) or {}).get(metric)
     if value is None:
-        return "This run has no headline figure."
-    higher = headline.get("higher_is_better", True)
+        return None
+    higher = bool(headline.get("higher_is_better", True))
     own = {ours, *headline.get("parts", ())}
     others = {m: row[metric] for m, row in methods.items() if m not in own and row.get(metric) is not None}
-    text = f"{ours}: {metric_label(str(metric))} {value:.3f} on the {split} split"
+    found = Headline(str(metric), str(split), str(ours), value, higher)
     if not others:
-        return f"{text}; no baseline was measured."
+        return found
     best = (max if higher else min)(others, key=lambda method: others[method])
-    other = others[best]
-    if other == value:
-        return f"{text}, the same as {best}."
-    better = (value > other) == higher
-    if other == 0:
-        return f"{text}; {best}: {other:.3f}."
-    size = abs(value / other - 1)
-    return f"{text}, {100 * size:.1f} % {'better' if better else 'worse'} than the best baseline, {best} ({other:.3f})."
+    return replace(found, best=best, other=others[best])
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """The headline in one sentence: our value, the best baseline's, and the relative difference.
+
+    Says plainly when the best baseline is better.
+    """
+    found = headline_of(report)
+    if found is None:
+        return "This run has no headline figure."
+    text = f"{found.ours}: {metric_label(found.metric)} {found.value:.3f} on the {found.split} split"
+    if not found.best:
+        return f"{text}; no baseline was measured."
+    if found.other == found.value:
+        return f"{text}, the same as {found.best}."
+    if found.other == 0:
+        return f"{text}; {found.best}: {found.other:.3f}."
+    size, how = abs(found.value / found.other - 1), "worse" if found.is_worse else "better"
+    return f"{text}, {100 * size:.1f} % {how} than the best baseline, {found.best} ({found.other:.3f})."
+
+
+@dataclass(frozen=True)
+class Delta:
+    """One metric of two runs on the same split, each of its own method."""
+
+    metric: str
+    split: str
+    now: float  # of the run in use
+    then: float  # of the other
+    kind: str  # "better", "worse", "same", or "" for a metric that only describes
+
+    @property
+    def difference(self) -> float:
+        return self.then - self.now
+
+
+def compared(in_use: Mapping[str, Any], other: Mapping[str, Any]) -> list[Delta]:
+    """What `other` would change: every metric that both reports hold for their own method on the headline's split, the
+    headline's first. Empty where they were measured on different splits."""
+    mine, its = in_use.get("headline") or {}, other.get("headline") or {}
+    split = its.get("split")
+    if split is None or split != mine.get("split"):
+        return []
+    now, then = (
+        ((report.get("metrics") or {}).get(split) or {}).get((report.get("headline") or {}).get("ours")) or {}
+        for report in (in_use, other)
+    )
+    names = [name for name in metric_names({"": then}) if name != HALF_WIDTH and now.get(name) is not None]
+    names.sort(key=lambda name: name != its.get("metric"))
+    return [Delta(name, split, now[name], then[name], _change(then[name] - now[name], better(name, its)))
+            for name in names]  # fmt: skip
+
+
+def _change(difference: float, direction: str) -> str:
+    if difference == 0:
+        return "same"
+    return "" if not direction else "better" if (difference > 0) == (direction == "higher") else "worse"
 
 
 def read_curves(path: Path) -> pd.DataFrame:

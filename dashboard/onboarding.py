@@ -49,7 +49,7 @@ def offer(data: Dataset | None) -> None:
             "everything. On two processor cores that takes about ten minutes; you can watch it here or close "
             "the page meanwhile.",
         )
-        _button(os.environ.get("MARQUEE_DATASET") or "demo", "Prepare the demo")
+        button(os.environ.get("MARQUEE_DATASET") or "demo", "Prepare the demo")
         return
     missing = missing_models(data)
     if not missing:
@@ -60,7 +60,7 @@ def offer(data: Dataset | None) -> None:
         f"Still missing on dataset '{data.name}': {_list([_WORK[model] for model in missing])}. "
         "It can be trained and scored here, in the background; finished steps are not repeated.",
     )
-    _button(data.name, "Prepare the demo" if data.name == "demo" else f"Train and score {data.name}")
+    button(data.name, "Prepare the demo" if data.name == "demo" else f"Train and score {data.name}")
 
 
 def missing_models(data: Dataset) -> list[str]:
@@ -84,10 +84,11 @@ def offer_model(data: Dataset, model: str) -> None:
         if trained
         else runs.fit_command(data.name, model),
     )
-    _button(data.name, "Train and score now" if not trained else "Score now", model)
+    button(data.name, "Train and score now" if not trained else "Score now", model)
 
 
-def _button(name: str, label: str, place: str = "all") -> None:
+def button(name: str, label: str, place: str = "all") -> None:
+    """A button that takes the demo's road for a dataset in the background, and how its last walk ended if badly."""
     st.space("small")
     if st.button(label, type="primary", key=f"prepare-{name}-{place}"):
         try:

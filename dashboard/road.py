@@ -108,7 +108,7 @@ def _weights_step(data: Dataset | None, to_fetch: catalogue.Entry | None) -> Ste
     return Step("weights", label, "todo", "", (sys.executable, "-m", "data", "fetch", entry.name))
 
 
-def _refusal(data: Dataset, model: str) -> str:
+def refusal(data: Dataset, model: str) -> str:
     """Why `model` does not apply to the dataset; empty when it does."""
     if model == "sentiment":
         return "" if data.has("reviews") else "the dataset has no reviews"
@@ -131,7 +131,7 @@ def serving_run(name: str, model: str) -> Path | None:
 
 def applicable(data: Dataset) -> list[str]:
     """The models that can say something about the dataset, trained on it or (for sentiment) elsewhere."""
-    found = [model for model in runs.MODELS if not _refusal(data, model)]
+    found = [model for model in runs.MODELS if not refusal(data, model)]
     if "sentiment" in found and not _labelled(data) and serving_run(data.name, "sentiment") is None:
         found.remove("sentiment")
     return found
@@ -156,8 +156,8 @@ def _fit_step(name: str, model: str, data: Dataset | None) -> Step:
     key = f"fit-{model}"
     if data is None:
         return Step(key, label, "todo", "", argv)
-    if refusal := _refusal(data, model):
-        return Step(key, label, "skipped", refusal)
+    if why := refusal(data, model):
+        return Step(key, label, "skipped", why)
     if model == "sentiment" and not _labelled(data):
         return Step(key, label, "skipped", "the reviews have neither labels nor stars")
     run = runs.current_run(name, model)
@@ -181,30 +181,45 @@ def _as_list(value: object) -> list[str]:
     return [str(v) for v in value] if isinstance(value, list) else [] if value is None else [str(value)]
 
 
+def score_arguments(name: str, model: str, reviews: int = REVIEWS_SCORED) -> tuple[str, ...]:
+    """The scoring command as words after `python`, for a shell or process in the project's folder.
+
+    Args:
+        reviews: how many to score.
+    """
+    arguments = ("score.py", SCORE_COMMAND[model], "--dataset", name)
+    more = {"sentiment": ("--limit", str(reviews)), "recommender": ("--top-k", str(PICKS))}
+    return (*arguments, *more.get(model, ()))
+
+
 def _score_step(name: str, model: str, data: Dataset | None) -> Step:
     key, label = f"score-{model}", f"Score {_SCORES[model]}"
-    argv: tuple[str, ...] = (sys.executable, "score.py", SCORE_COMMAND[model], "--dataset", name)
-    if model == "sentiment":
-        argv = (*argv, "--limit", str(REVIEWS_SCORED))
-    if model == "recommender":
-        argv = (*argv, "--top-k", str(PICKS))
+    argv = (sys.executable, *score_arguments(name, model))
     if data is None:
         return Step(key, label, "todo", "", argv)
-    if refusal := _refusal(data, model):
-        return Step(key, label, "skipped", refusal)
+    if why := refusal(data, model):
+        return Step(key, label, "skipped", why)
     run = serving_run(name, model)
     if run is None and model == "sentiment" and not _labelled(data):
         return Step(key, label, "skipped", "no dataset has a sentiment model")
     path = home.scores(name) / f"{SCORE_TABLE[model]}.parquet"
-    if run is None or not path.is_file() or _run_ids(path) != {run.name}:
+    if run is None or not path.is_file() or run_ids(path) != {run.name}:
         return Step(key, label, "todo", "", argv)
     rows = pq.read_metadata(path).num_rows
     return Step(key, label, "done", f"{rows:,} rows by run {run.name}")
 
 
-def _run_ids(path: Path) -> set[str]:
-    """The runs that wrote a score table; a damaged file has none."""
+def run_ids(path: Path) -> set[str]:
+    """The runs that wrote a score table; a damaged file has none. A table of one run is told by its statistics."""
     try:
-        return {str(v) for v in pq.read_table(path, columns=["run_id"])["run_id"].unique().to_pylist()}
+        metadata = pq.read_metadata(path)
+        at = metadata.schema.names.index("run_id")
+        found: set[str] = set()
+        for group in range(metadata.num_row_groups):
+            known = metadata.row_group(group).column(at).statistics
+            if known is None or not known.has_min_max or known.min != known.max or known.null_count:
+                return {str(v) for v in pq.read_table(path, columns=["run_id"])["run_id"].unique().to_pylist()}
+            found.add(str(known.min))
+        return found
     except (OSError, ValueError, KeyError):
         return set()

@@ -24,7 +24,19 @@ from dashboard.road import serving_run
 from data import events, home, runs
 from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import ITEM_ID, KIND, OPTIONAL, RATING, SCORES, SIGNED, TIMESTAMP, USER_ID
+from data.schema import (
+    CREATED_AT,
+    ITEM_ID,
+    KIND,
+    OPTIONAL,
+    RATING,
+    REVIEW_ID,
+    SCORES,
+    SIGNED,
+    TIMESTAMP,
+    USER_ID,
+)
+from data.titles import display_title
 from nlp.replies import DEFAULT_SERVICE
 from recsys import pages, rows, signals
 from recsys import search as title_search
@@ -34,7 +46,8 @@ if TYPE_CHECKING:
     from forecasting.series import Panel
 
 _log = logging.getLogger("dashboard")
-ENGINE = {"recommender": "recsys.scorer", "sentiment": "nlp.scorer"}
+# The class whose `load` takes a run, by module and name.
+ENGINE = {"recommender": ("recsys.scorer", "Recommender"), "sentiment": ("nlp.scorer", "SentimentScorer")}
 
 
 def default_dataset() -> str | None:
@@ -118,6 +131,27 @@ def table(data: Dataset, name: str) -> pd.DataFrame | None:
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
+def _review_dates(folder: str, fingerprint: str) -> pd.DataFrame:
+    return open_dataset(Path(folder).name).read("reviews", [REVIEW_ID, CREATED_AT])
+
+
+def review_dates(data: Dataset) -> pd.DataFrame | None:
+    """review_id and created_at of each review, without the texts; None when the dataset has none."""
+    return _review_dates(str(data.folder), data.fingerprint) if data.has("reviews") else None
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _shown_titles(folder: str, fingerprint: str) -> pd.Series:
+    titles = pd.Series(open_dataset(Path(folder).name).titles, dtype=object)
+    return titles.astype(str).map(display_title).astype(object)
+
+
+def shown_titles(data: Dataset) -> pd.Series:
+    """The name of each title as it is shown, by item_id; quicker than the catalogue, which knows more."""
+    return _shown_titles(str(data.folder), data.fingerprint)
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
 def _catalogue(folder: str, fingerprint: str) -> pd.DataFrame:
     return read_catalogue(open_dataset(Path(folder).name))
 
@@ -151,6 +185,22 @@ def panel(data: Dataset) -> "Panel":
         UserError: the dataset has no calendar or nothing to count.
     """
     return _panel(str(data.folder), data.fingerprint)
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _stickiness(folder: str, fingerprint: str) -> pd.DataFrame:
+    from forecasting.cohorts import stickiness
+
+    return stickiness(open_dataset(Path(folder).name))
+
+
+def stickiness(data: Dataset) -> pd.DataFrame:
+    """Daily, weekly and monthly active members on each day (see forecasting/cohorts.py).
+
+    Raises:
+        UserError: the rows have no real times, or no member has an event.
+    """
+    return _stickiness(str(data.folder), data.fingerprint)
 
 
 def unusual(data: Dataset) -> pd.DataFrame | None:
@@ -326,17 +376,20 @@ class Live:
 _loaders = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
 
 
-def _load(module: str, name: str, run_id: str) -> Any:
+def _load(model: str, run: Path) -> Any:
+    """The very run that was asked for: while it waits for its turn another one may have come into use."""
+    module, engine = ENGINE[model]
     try:
-        return importlib.import_module(module).load_current(name)
+        return getattr(importlib.import_module(module), engine).load(run)
     except Exception:
-        _log.exception("The run %s of dataset '%s' could not be loaded by %s", run_id, name, module)
+        _log.exception("The run %s could not be loaded by %s", run, module)
         raise
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
-def _start_loading(module: str, name: str, run_id: str, fingerprint: str) -> Live:
-    return Live(name, run_id, _loaders.submit(_load, module, name, run_id))
+def _start_loading(model: str, folder: str, fingerprint: str) -> Live:
+    run = Path(folder)
+    return Live(run.parents[1].name, run.name, _loaders.submit(_load, model, run))
 
 
 def run_source(name: str, model: str) -> str | None:
@@ -353,10 +406,9 @@ def live(name: str, model: str) -> Live | None:
     run = serving_run(name, model)
     if run is None:
         return None
-    source = run.parents[1].name
     # The recommender reads the tables too: others need another one.
-    fingerprint = dataset(source).fingerprint if model == "recommender" else ""
-    return _start_loading(ENGINE[model], source, run.name, fingerprint)
+    fingerprint = dataset(run.parents[1].name).fingerprint if model == "recommender" else ""
+    return _start_loading(model, str(run), fingerprint)
 
 
 def forget_failed(model: Live) -> None:

@@ -15,6 +15,7 @@ st.navigation(
     [
         st.Page("views/home.py", title="Home", default=True),
         st.Page("views/title.py", title="Title", url_path="title", visibility="hidden"),
+        st.Page("views/today.py", title="Today", url_path="today"),
         st.Page("views/reviews.py", title="Reviews", url_path="reviews"),
         st.Page("views/engagement.py", title="Engagement", url_path="engagement"),
         st.Page("views/winback.py", title="Win-back", url_path="win-back"),

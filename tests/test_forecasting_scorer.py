@@ -262,6 +262,26 @@ def test_a_run_keeps_its_own_horizon_and_visits(own: Dataset, monkeypatch: pytes
     np.testing.assert_array_equal(asked[0].sequence, cases_at(activity, 0, 14, 6).sequence)
 
 
+def test_the_chance_of_a_week_before_is_what_the_model_said_then(served: Dataset) -> None:
+    activity = load_activity(served)
+    now = returns_of(activity, np.arange(len(activity.user_ids)), batch_size=7)
+    earlier = activity.before(7)
+    there = np.unique(earlier.user)
+    then = returns_of(earlier, there)
+    found = now.set_index("user_id")["p_return_before"]
+    np.testing.assert_allclose(found[then["user_id"]], then["p_return"], rtol=1e-5)
+    assert set(found.index[found.isna()]) == set(activity.user_ids) - set(then["user_id"])
+
+
+def test_who_came_within_the_week_has_no_chance_before_it(served: Dataset) -> None:
+    activity = load_activity(served)
+    late = activity.day < 7
+    members, user = np.unique(activity.user[late], return_inverse=True)
+    columns = (part[late] for part in (activity.day, activity.events, activity.newest))
+    young = Activity(activity.user_ids.take(members), user, *columns)
+    assert returns_of(young, np.arange(len(members)))["p_return_before"].isna().all()
+
+
 def test_bands_at_their_borders() -> None:
     p = np.array([0, np.nextafter(1 / 3, 0), 1 / 3, np.nextafter(2 / 3, 0), 2 / 3, 1])
     assert bands(p).tolist() == ["high", "high", "medium", "medium", "low", "low"]

@@ -10,7 +10,7 @@ import pytest
 import score
 from data import home
 from data.dataset import Dataset
-from forecasting.winback import as_csv, at_risk, picks_of, with_picks
+from forecasting.winback import as_csv, at_risk, band_changes, picks_of, with_picks
 
 
 def scored(**columns: list[object]) -> pd.DataFrame:
@@ -36,6 +36,15 @@ def test_the_order_is_that_of_the_expected_loss() -> None:
     assert at_risk(scored(), ("high", "medium"), seen_within=20)["user_id"].tolist() == ["c", "d", "a"]
     unknown = at_risk(scored(usual_visits=[float("nan")] * 4))
     assert unknown["user_id"].tolist() == ["a", "b", "d"]  # by the risk
+
+
+def test_who_crossed_into_the_high_band_and_who_left_it() -> None:
+    nan = float("nan")
+    changes = band_changes(scored(p_return_before=[0.4, 0.2, 0.3, nan]))  # the last was not here yet
+    assert changes is not None
+    assert [part.tolist() for part in changes] == [[True, False, False, True], [False, False, True, False]]
+    assert band_changes(scored()) is None
+    assert band_changes(scored(p_return_before=[nan] * 4)) is None
 
 
 def test_picks_are_the_first_three_of_the_members_asked_for(tmp_path: Path) -> None:

@@ -6,38 +6,20 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, onboarding, page, store
-from dashboard.learning import curves, metric_label, metric_names, read_curves, verdict
+from dashboard import charts, onboarding, page, run_list, store
+from dashboard.health import NAMES, promote_command
+from dashboard.learning import HALF_WIDTH, better, curves, metric_label, metric_names, read_curves, verdict
 from dashboard.road import applicable
 from data import runs
 from data.dataset import Dataset
 from data.runs import Run
 
-NAMES = {
-    "recommender": "Recommender",
-    "sentiment": "Sentiment",
-    "engagement": "Engagement forecast",
-    "retention": "Retention",
-}
 QUESTIONS = {
     "recommender": "What should this member watch next?",
     "sentiment": "What do people say about a title?",
     "engagement": "How much will be watched in the next weeks?",
     "retention": "Who is about to leave?",
 }
-# Smaller is better for the first; the second describe without being good or bad; of all others more is better.
-LOSSES = ("loss", "mae", "rmse", "mase", "smape", "wql", "brier", "ece", "error", "perplexity")
-TRAITS = ("coverage", "novelty", "diversity", "popularity")
-HALF_WIDTH = "±"  # of the interval beside the headline: a figure of the table, nothing to compare methods by
-
-
-def better(metric: str, headline: dict[str, Any]) -> str:
-    """ "lower", "higher" or "": the report says so of its headline, the names of losses and traits of the others."""
-    if metric == headline.get("metric"):
-        return "higher" if headline.get("higher_is_better", True) else "lower"
-    if any(trait in metric.lower() for trait in TRAITS):
-        return ""
-    return "lower" if any(loss in metric.lower() for loss in LOSSES) else "higher"
 
 
 def render() -> None:
@@ -64,19 +46,23 @@ def render() -> None:
         return
     if source != data.name:
         page.notice("none", f"Dataset '{data.name}' is served by the model trained on '{source}'.")
-    chosen = next((run for run in all_runs if run.is_current), all_runs[0])
+    in_use = next((run for run in all_runs if run.is_current), None)
+    chosen = in_use or all_runs[0]
+    if in_use is None:
+        page.notice("bad", f"No run is in use: choose one below, or run '{promote_command(model, chosen.folder)}'.")
     if len(all_runs) > 1:
-        chosen = st.selectbox(
-            "Run", all_runs, index=all_runs.index(chosen), format_func=_run_label, key=f"run-{source}-{model}"
-        )
+        # A key of the run in use: when that changes, the page shows the new one.
+        key = f"run-{source}-{model}-{chosen.id}"
+        ids = {run.id: run for run in all_runs}
+        picked = st.selectbox("Run", list(ids), index=list(ids).index(chosen.id), key=key,
+                              format_func=lambda run_id: run_list.label(ids[run_id]))  # fmt: skip
+        chosen = ids[picked or chosen.id]
     show_run(chosen, model, store.dataset(source))
+    if in_use is not None and chosen.id != in_use.id:
+        run_list.comparison(chosen, in_use)
     st.subheader("Runs")
-    show_runs(all_runs)
-
-
-def _run_label(run: Run) -> str:
-    when = run.report.get("created_at", "")[:16].replace("T", " ")
-    return f"{when} · {run.id[-4:]}{' · in use' if run.is_current else ''}"
+    run_list.told_after(data, model)
+    run_list.run_list(data, model, all_runs)
 
 
 def show_run(run: Run, model: str, trained_on: Dataset) -> None:
@@ -198,28 +184,6 @@ def _calibration(report: dict[str, Any]) -> None:
     )
     if found.get("temperature"):
         st.caption(f"Probabilities were divided by temperature {found['temperature']:.2f}, fitted on validation.")
-
-
-def show_runs(all_runs: list[Run]) -> None:
-    rows = []
-    for run in all_runs:
-        headline = run.report.get("headline") or {}
-        ours = (run.report.get("metrics") or {}).get(headline.get("split"), {}).get(headline.get("ours"), {})
-        rows.append(
-            {
-                "Trained (UTC)": str(run.report.get("created_at", ""))[:16].replace("T", " "),
-                "In use": "In use" if run.is_current else "",
-                f"{metric_label(headline.get('metric', 'headline'))} ({headline.get('split', '')})": ours.get(
-                    headline.get("metric")
-                ),
-                "Seconds": (run.report.get("seconds") or {}).get("total"),
-                "Device": run.report.get("device"),
-                "Run": run.id,
-            }
-        )
-    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={
-        "Seconds": st.column_config.NumberColumn(format="%.0f"),
-    })  # fmt: skip
 
 
 page.guarded(render)()

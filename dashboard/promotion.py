@@ -1,0 +1,78 @@
+"""What it means to put another run into use, in words: what changes, and what speaks against it."""
+
+from dashboard.learning import headline_of, metric_label
+from data import runs
+from data.dataset import list_datasets
+from data.runs import Run
+
+ASKED_LIVE = ("recommender", "sentiment")  # pages ask these models themselves, beside the scores on disk
+
+
+def against(run: Run, in_use: Run | None) -> list[str]:
+    """What speaks against using a run, in sentences; empty when nothing does."""
+    found = headline_of(run.report)
+    if found is None:
+        return ["Its report holds no headline figure, so nobody knows how good it is."]
+    told = []
+    now = headline_of(in_use.report) if in_use is not None else None
+    if now is not None and (now.metric, now.split) == (found.metric, found.split):
+        if (found.value < now.value) if found.higher else (found.value > now.value):
+            told.append(
+                f"It is worse than the run in use: {metric_label(found.metric)} {found.value:.3f} instead of "
+                f"{now.value:.3f} on the {found.split} split."
+            )
+    elif now is not None:
+        told.append("It was measured by another metric or split than the run in use: which is better is not known.")
+    if found.is_worse:
+        told.append(f"It is worse than its best baseline, {found.best} ({found.other:.3f}, it {found.value:.3f}).")
+    if in_use is not None and not measured_alike(run, in_use):
+        told.append("The two were measured on different tables, so their figures do not compare exactly.")
+    return told
+
+
+def measured_alike(run: Run, other: Run) -> bool:
+    """Whether the figures of two runs are of the same tables and the same split."""
+    one, two = ((r.report.get("fingerprint"), (r.report.get("split") or {}).get("protocol")) for r in (run, other))
+    return one == two
+
+
+def _beside(run: Run, in_use: Run | None) -> str:
+    """Both headlines in one sentence; empty where they do not compare."""
+    found, now = headline_of(run.report), headline_of(in_use.report) if in_use is not None else None
+    if found is None or now is None or (found.metric, found.split) != (now.metric, now.split):
+        return ""
+    name = f"{metric_label(found.metric)} on the {found.split} split, {'higher' if found.higher else 'lower'} is better"
+    return f"{name}: {found.value:.3f}; of the run in use {now.value:.3f}."
+
+
+def consequences(model: str, run: Run, in_use: Run | None) -> list[str]:
+    """What changes when a run comes into use, in sentences."""
+    source = run.folder.parents[1].name
+    former = f" Run {in_use.id} stays on disk and can be taken back." if in_use is not None else ""
+    told = [
+        f"Dataset '{source}' uses run {run.id} from then on.{former}",
+        "The scores on disk stay those of the run before until they are written anew.",
+    ]
+    if figures := _beside(run, in_use):
+        told.insert(0, figures)
+    if model in ASKED_LIVE:
+        told.append("Pages that ask the model itself load the run with their next look, in a few seconds.")
+    if model == "sentiment":
+        others = [name for name in list_datasets() if name != source and runs.current_run(name, model) is None]
+        if others:
+            would = served_with(run, others[0])
+            names = ", ".join(f"'{name}'" for name in others)
+            told.append(
+                f"Without a sentiment model of their own, {names} would use it too."
+                if would == run.id
+                else f"Without a sentiment model of their own, {names} would use run {would} of another dataset: "
+                "the newest one in use anywhere serves them."
+            )
+    return told
+
+
+def served_with(run: Run, name: str) -> str:
+    """The run that would serve a dataset without a sentiment model of its own if `run` were in use."""
+    source = run.folder.parents[1].name
+    others = [runs.current_run(other, "sentiment") for other in list_datasets() if other not in (name, source)]
+    return max([run.id, *(found.name for found in others if found is not None)])
