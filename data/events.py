@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
+    func,
     select,
     text,
 )
@@ -268,6 +269,25 @@ def reviews(
     if item_id is not None:
         chosen = chosen.where(REVIEWS.c.item_id == item_id)
     return _read(REVIEWS, chosen, settled)
+
+
+def waiting(dataset: Dataset) -> tuple[int, int]:
+    """How many events and reviews of a dataset are not in its tables yet.
+
+    Raises:
+        UserError: the database cannot be reached.
+    """
+    done = dataset.exported
+    with connection() as opened:
+        counts = [
+            opened.execute(
+                select(func.count())
+                .select_from(table)
+                .where(table.c.dataset == dataset.name, table.c.number > done.get(what, 0))
+            ).scalar_one()
+            for what, table in (("events", EVENTS), ("reviews", REVIEWS))
+        ]
+    return counts[0], counts[1]
 
 
 def nothing() -> pd.DataFrame:
