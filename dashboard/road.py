@@ -108,7 +108,7 @@ def _weights_step(data: Dataset | None, to_fetch: catalogue.Entry | None) -> Ste
     return Step("weights", label, "todo", "", (sys.executable, "-m", "data", "fetch", entry.name))
 
 
-def _refusal(data: Dataset, model: str) -> str:
+def refusal(data: Dataset, model: str) -> str:
     """Why `model` does not apply to the dataset; empty when it does."""
     if model == "sentiment":
         return "" if data.has("reviews") else "the dataset has no reviews"
@@ -131,7 +131,7 @@ def serving_run(name: str, model: str) -> Path | None:
 
 def applicable(data: Dataset) -> list[str]:
     """The models that can say something about the dataset, trained on it or (for sentiment) elsewhere."""
-    found = [model for model in runs.MODELS if not _refusal(data, model)]
+    found = [model for model in runs.MODELS if not refusal(data, model)]
     if "sentiment" in found and not _labelled(data) and serving_run(data.name, "sentiment") is None:
         found.remove("sentiment")
     return found
@@ -149,17 +149,28 @@ def _labelled(data: Dataset) -> bool:
     return False
 
 
+def fit_refusal(data: Dataset, model: str) -> str:
+    """Why `model` cannot be trained on the dataset; empty when it can."""
+    if model == "sentiment" and data.has("reviews") and not _labelled(data):
+        return "the reviews have neither labels nor stars"
+    return refusal(data, model)
+
+
+def score_argv(name: str, model: str) -> list[str]:
+    """The arguments after `python` that score a dataset as the dashboard needs it."""
+    further = {"sentiment": ["--limit", str(REVIEWS_SCORED)], "recommender": ["--top-k", str(PICKS)]}
+    return ["score.py", SCORE_COMMAND[model], "--dataset", name, *further.get(model, [])]
+
+
 def _fit_step(name: str, model: str, data: Dataset | None) -> Step:
     label = f"Train {_WORDS[model]}"
     config = runs.QUICK_CONFIG[model]
-    argv = (sys.executable, "-m", runs.PACKAGE[model], "fit", "--config", config, "--data.dataset", name)
+    argv = (sys.executable, *runs.fit_argv(name, model))
     key = f"fit-{model}"
     if data is None:
         return Step(key, label, "todo", "", argv)
-    if refusal := _refusal(data, model):
-        return Step(key, label, "skipped", refusal)
-    if model == "sentiment" and not _labelled(data):
-        return Step(key, label, "skipped", "the reviews have neither labels nor stars")
+    if why_not := fit_refusal(data, model):
+        return Step(key, label, "skipped", why_not)
     run = runs.current_run(name, model)
     if run is None:
         return Step(key, label, "todo", "", argv)
@@ -183,26 +194,22 @@ def _as_list(value: object) -> list[str]:
 
 def _score_step(name: str, model: str, data: Dataset | None) -> Step:
     key, label = f"score-{model}", f"Score {_SCORES[model]}"
-    argv: tuple[str, ...] = (sys.executable, "score.py", SCORE_COMMAND[model], "--dataset", name)
-    if model == "sentiment":
-        argv = (*argv, "--limit", str(REVIEWS_SCORED))
-    if model == "recommender":
-        argv = (*argv, "--top-k", str(PICKS))
+    argv = (sys.executable, *score_argv(name, model))
     if data is None:
         return Step(key, label, "todo", "", argv)
-    if refusal := _refusal(data, model):
-        return Step(key, label, "skipped", refusal)
+    if why_not := refusal(data, model):
+        return Step(key, label, "skipped", why_not)
     run = serving_run(name, model)
     if run is None and model == "sentiment" and not _labelled(data):
         return Step(key, label, "skipped", "no dataset has a sentiment model")
     path = home.scores(name) / f"{SCORE_TABLE[model]}.parquet"
-    if run is None or not path.is_file() or _run_ids(path) != {run.name}:
+    if run is None or not path.is_file() or run_ids(path) != {run.name}:
         return Step(key, label, "todo", "", argv)
     rows = pq.read_metadata(path).num_rows
     return Step(key, label, "done", f"{rows:,} rows by run {run.name}")
 
 
-def _run_ids(path: Path) -> set[str]:
+def run_ids(path: Path) -> set[str]:
     """The runs that wrote a score table; a damaged file has none."""
     try:
         return {str(v) for v in pq.read_table(path, columns=["run_id"])["run_id"].unique().to_pylist()}
