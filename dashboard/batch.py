@@ -88,7 +88,7 @@ def _row(data: Dataset, model: str) -> None:
     scored = scored_state(data, model, run)
     if job is not None or elsewhere:
         kind, words = "warn", "Running"
-    left, right = st.columns([3, 2], gap="large", vertical_alignment="center")
+    left, right = st.columns([3, 2], gap="medium", vertical_alignment="center")
     with left:
         st.html(_heading(model, page.sign(kind, words)))
         page.facts([("Trained", trained), ("Scores", scored)])

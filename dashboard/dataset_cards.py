@@ -194,10 +194,11 @@ def _row(name: str, what: str, size: int, rows: int | None = None) -> Iterator[N
     counted = f"{page.count(rows, 'row')} · " if rows is not None else ""
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.html(
-            f'<p style="margin:0;min-width:11em"><strong>{html.escape(name.capitalize())}</strong><br>'
+            f'<p style="margin:0"><strong>{html.escape(name.capitalize())}</strong><br>'
             f'<small class="mq-muted">{html.escape(what)}<br>{counted}{megabytes(size)}</small></p>'
         )
-        yield
+        with st.container(horizontal=True, gap="small", width="content"):
+            yield
 
 
 def megabytes(size: int) -> str:

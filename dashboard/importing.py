@@ -31,14 +31,14 @@ def show() -> None:
     st.html(
         '<p class="mq-muted" style="margin:0;max-width:60em">CSV or Parquet, one file for each table that you have; '
         f"interactions, reviews or metrics alone are enough. Up to {limit:,} MB each, with any number of rows; larger "
-        "files go in by <code>python -m data import</code> on the machine itself. Nothing is written before you press "
-        "Import.</p>"
+        'files go in by <code style="white-space:nowrap">python -m data import</code> on the machine itself. Nothing '
+        "is written before you press Import.</p>"
     )
     files = _choose_files()
     paths = _kept(files)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
-            "Name of the new dataset", placeholder="mine", max_chars=100, key="import-name", width=320
+            "Name of the new dataset", placeholder="mine", max_chars=100, key=f"import-name-{_turn()}", width=320
         ).strip()
         bad = st.number_input(
             "Bad rows to allow, in per cent", 0.0, 100.0, 5.0, 1.0, format="%.0f", width=240, key="import-bad"
@@ -68,14 +68,19 @@ def show() -> None:
         _same_command(name, files, options)
 
 
+def _turn() -> int:
+    """Which import of this session it is: a browser empties a field only when it becomes another one."""
+    return int(st.session_state.get("import-turn", 0))
+
+
 def _choose_files() -> "dict[str, UploadedFile]":
-    turn = st.session_state.get("import-turn", 0)
     files = {}
-    columns = st.columns(2, gap="large")
     for place, (table, purpose) in enumerate(TABLES.items()):
+        if place % 2 == 0:
+            columns = st.columns(2, gap="medium")
         with columns[place % 2]:
             # Of any type: what a file is, its content says, and a wrong one gets a better sentence from us.
-            file = st.file_uploader(table.capitalize(), help=purpose, key=f"up-{table}-{turn}")
+            file = st.file_uploader(table.capitalize(), help=purpose, key=f"up-{table}-{_turn()}")
         if file is not None:
             files[table] = file
     return files
@@ -147,9 +152,8 @@ def _follow() -> None:
         del st.session_state["import-job"]
         if job.state == "done":
             uploads.tidy()
-            st.session_state["import-turn"] = st.session_state.get("import-turn", 0) + 1
+            st.session_state["import-turn"] = _turn() + 1
             st.session_state["import-kept"] = {}
-            st.session_state.pop("import-name", None)
             said = ("good", f"“{job.kind}” is done: the dataset is listed in the first tab.")
         else:
             why = job_list.last_words(job) if job.state == "failed" else "It was cancelled."

@@ -58,9 +58,9 @@ def _selects(table: str, file: TableFile, file_id: str) -> dict[str, str]:
     guessed = columns.guess(table, file, {})
     options = ["", *dict.fromkeys(column for column in file.columns if column)]
     chosen = {}
-    fields = list(SYNONYMS[table])
-    across = st.columns(4)
-    for place, field in enumerate(fields):
+    for place, field in enumerate(SYNONYMS[table]):
+        if place % 4 == 0:  # a row of its own, so that a phone, which puts columns one under the other, keeps the order
+            across = st.columns(4)
         taken = file.columns[guessed.fields[field]] if field in guessed.fields else ""
         with across[place % 4]:
             column = st.selectbox(

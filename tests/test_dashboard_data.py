@@ -160,7 +160,7 @@ def test_a_chosen_file_is_mapped_previewed_and_imported(marquee_home: Path) -> N
     kept = list((marquee_home / "jobs" / "uploads").glob("*/*"))
     assert [path.name for path in kept] == ["interactions.csv"]  # once, under a name of our own
     assert not (marquee_home / "tables").exists()
-    app.text_input(key="import-name").set_value("mine")
+    app.text_input(key="import-name-0").set_value("mine")
     app.number_input(key="import-bad").set_value(50.0).run()
     assert "they are put aside" in said(app)
     press(app, "Import")
@@ -171,19 +171,19 @@ def test_a_chosen_file_is_mapped_previewed_and_imported(marquee_home: Path) -> N
     text = said(app)
     assert "is done: the dataset is listed" in text
     assert not list((marquee_home / "jobs" / "uploads").glob("*"))  # what was imported is not kept twice
-    assert app.text_input(key="import-name").value == ""
+    assert app.text_input(key="import-name-1").value == ""
 
 
 def test_a_failed_import_says_why_and_keeps_what_was_chosen(marquee_home: Path) -> None:
     content = b"user_id,item_id\n" + b"a,1\n" * 3
     app = choose(opened("datasets"), "x.csv", content)
-    app.text_input(key="import-name").set_value("mine").run()
+    app.text_input(key="import-name-0").set_value("mine").run()
     (next((marquee_home / "jobs" / "uploads").glob("*/*"))).write_bytes(b"user_id,item_id\n")
     press(app, "Import")
     assert ended().state == "failed"
     app.run()
     assert "has written nothing" in said(app)
-    assert app.text_input(key="import-name").value == "mine"
+    assert app.text_input(key="import-name-0").value == "mine"
     assert not list((marquee_home / "tables").glob("*/dataset.json"))
 
 
@@ -216,9 +216,9 @@ def test_files_that_are_no_table_are_a_sentence_with_their_own_name(
 def test_names_are_refused_and_a_replacement_has_to_be_confirmed(small_dataset: Small) -> None:
     small_dataset("demo", n_users=4, reviews=0)
     app = choose(opened("datasets"), "x.csv", b"user_id,item_id\na,1\n")
-    app.text_input(key="import-name").set_value("../x").run()
+    app.text_input(key="import-name-0").set_value("../x").run()
     assert "cannot be a name" in said(press(app, "Import"))
-    app.text_input(key="import-name").set_value("demo").run()
+    app.text_input(key="import-name-0").set_value("demo").run()
     assert "There is a dataset &#x27;demo&#x27; already" in said(press(app, "Import"))
     assert not jobs.list_jobs()
     app.checkbox(key="import-replace-demo").check().run()
