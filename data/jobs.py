@@ -161,11 +161,14 @@ def tail(job: Job, lines: int = 12) -> list[str]:
 def progress(job: Job) -> float | None:
     """The share done (0 to 1) that the log's last percentage tells; None when it tells none.
 
-    A line without one that ends in `...` begins something new, so what was said before it no longer holds.
+    A line without one that ends in `...` begins something new, so what was said before it no longer holds. Lines that
+    begin with `- ` are remarks on a result: their percentages are none of progress.
     """
     if job.state == "done":
         return 1.0
     for line in reversed(tail(job, 12)):
+        if line.startswith("- "):
+            continue
         if found := _PERCENT.search(line):
             return min(1.0, int(found.group(1)) / 100)
         if line.endswith("..."):

@@ -60,4 +60,5 @@ def test_a_stage_of_unknown_length_has_no_share(tmp_path: Path) -> None:
     assert told(tmp_path, "Training, 75 %: epoch 4 of at most 4\n") == 0.75
     assert told(tmp_path, "Training, 75 %: epoch 4 of at most 4\nMeasuring the best of 4 epochs ...\n") is None
     assert told(tmp_path, "Measuring ...\nRefitting on everything ...\nRefitting, 0 %: epoch 1 of 4\n") == 0.0
+    assert told(tmp_path, "Refitting, 75 %: epoch 4 of 4\n- EASE: +25%, 95 % interval 1 to 2.\n") == 0.75
     assert told(tmp_path, "[3/9] 40 % of all, about 2 min left · Train: Measuring ...\n") == 0.4
