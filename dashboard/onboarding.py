@@ -7,7 +7,7 @@ import sys
 import streamlit as st
 
 from dashboard import page, store
-from dashboard.road import SCORE_COMMAND, SCORE_TABLE, applicable
+from dashboard.road import ROOT, SCORE_COMMAND, SCORE_TABLE, applicable
 from data import jobs, runs
 from data.dataset import Dataset
 from data.errors import UserError
@@ -27,12 +27,13 @@ def preparing() -> jobs.Job | None:
 
 
 def start_preparing(name: str) -> None:
-    """Start the demo's road for a dataset in the background.
+    """Start the demo's road for a dataset in the background; it takes turns with jobs on the same tables or model.
 
     Raises:
         UserError: it runs already.
     """
-    jobs.start(f"{KIND} {name}", [sys.executable, "-m", "dashboard.prepare", "--dataset", name], lock=f"prepare-{name}")
+    argv = [sys.executable, "-m", "dashboard.prepare", "--dataset", name]
+    jobs.start(f"{KIND} {name}", argv, lock=f"prepare-{name}", cwd=ROOT)
 
 
 def offer(data: Dataset | None) -> None:

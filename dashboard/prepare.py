@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from filelock import FileLock, Timeout
 
 from dashboard.road import ROOT, Step, plan
-from data import command, home
+from data import command, home, jobs, runs
 from data.errors import UserError
 from data.words import duration
 
@@ -50,13 +50,29 @@ def prepare(name: str) -> int:
         else:
             break
         left = [s for s in steps if s.state == "todo" and s.key not in taken]
-        step, place = left[0], steps.index(left[0]) + 1
-        taken.add(step.key)
-        code = take_step(step, f"[{place}/{len(steps)}]", clock, [s.seconds for s in left[1:]])
+        step, number = left[0], f"[{steps.index(left[0]) + 1}/{len(steps)}]"
+        with _turn(name, step, number) as waited:
+            if waited:
+                continue  # what was waited for may have done this step
+            taken.add(step.key)
+            code = take_step(step, number, clock, [s.seconds for s in left[1:]])
         if code != 0:
             return code
     print(f"Dataset '{name}' is prepared" + (f", in {duration(clock.spent)}." if clock.spent else "."), flush=True)
     return 0
+
+
+@contextmanager
+def _turn(name: str, step: Step, place: str) -> Iterator[bool]:
+    """Hold the lock that a job of the Data page on the same tables or model would hold; yields whether one had it."""
+    model = step.key.rpartition("-")[2]
+    lock = jobs.data_lock(name) if step.key == "dataset" else jobs.model_lock(name, model)
+    if step.key != "dataset" and model not in runs.MODELS:
+        yield False
+        return
+    said = f"{place} {step.label}: waits for a job that works on it"
+    with jobs.holding(lock, lambda: print(said, flush=True)) as waited:
+        yield waited
 
 
 class Clock:

@@ -149,17 +149,22 @@ def _labelled(data: Dataset) -> bool:
     return False
 
 
+def fit_refusal(data: Dataset, model: str) -> str:
+    """Why `model` cannot be trained on the dataset; empty when it can."""
+    if model == "sentiment" and data.has("reviews") and not _labelled(data):
+        return "the reviews have neither labels nor stars"
+    return refusal(data, model)
+
+
 def _fit_step(name: str, model: str, data: Dataset | None) -> Step:
     label = f"Train {_WORDS[model]}"
     config = runs.QUICK_CONFIG[model]
-    argv = (sys.executable, "-m", runs.PACKAGE[model], "fit", "--config", config, "--data.dataset", name)
+    argv = (sys.executable, *runs.fit_argv(name, model))
     key = f"fit-{model}"
     if data is None:
         return Step(key, label, "todo", "", argv)
-    if why := refusal(data, model):
-        return Step(key, label, "skipped", why)
-    if model == "sentiment" and not _labelled(data):
-        return Step(key, label, "skipped", "the reviews have neither labels nor stars")
+    if why_not := fit_refusal(data, model):
+        return Step(key, label, "skipped", why_not)
     run = runs.current_run(name, model)
     if run is None:
         return Step(key, label, "todo", "", argv)
@@ -197,8 +202,8 @@ def _score_step(name: str, model: str, data: Dataset | None) -> Step:
     argv = (sys.executable, *score_arguments(name, model))
     if data is None:
         return Step(key, label, "todo", "", argv)
-    if why := refusal(data, model):
-        return Step(key, label, "skipped", why)
+    if why_not := refusal(data, model):
+        return Step(key, label, "skipped", why_not)
     run = serving_run(name, model)
     if run is None and model == "sentiment" and not _labelled(data):
         return Step(key, label, "skipped", "no dataset has a sentiment model")

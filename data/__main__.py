@@ -14,9 +14,13 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from data import command
 from data.errors import UserError
+
+if TYPE_CHECKING:
+    from data.importer import FileReport
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         "--map", action="append", default=[], metavar="COLUMN=YOURS,...", help="e.g. user_id=userId,items.title=name"
     )
     sub.add_argument("--replace", action="store_true", help="replace a dataset of that name")
+    sub.add_argument("--dry-run", action="store_true", help="read all rows, say what would be rejected, write nothing")
     sub.add_argument("--max-bad", default="0.05", metavar="SHARE", help="share of bad rows to allow, 0 to 1 (0.05)")
     sub.add_argument("--as-of", default="", metavar="DATE", help="the dataset's clock; its last row unless given")
     sub.add_argument("--time-format", default="", metavar="PATTERN", help="e.g. '%%d/%%m/%%Y %%H:%%M'")
@@ -143,6 +148,9 @@ def _import(arguments: argparse.Namespace) -> None:
 
     files = find_files(arguments.folder) if arguments.folder else {}
     files |= {table: getattr(arguments, table) for table in _TABLE_HELP if getattr(arguments, table)}
+    if arguments.dry_run:
+        _dry_run(arguments, files)
+        return
     done = import_dataset(
         arguments.name,
         files,
@@ -154,14 +162,7 @@ def _import(arguments: argparse.Namespace) -> None:
     )
     dataset, facts = done.dataset, describe(done.dataset)
     print(f"Imported '{dataset.name}' into {dataset.folder}\n")
-    rows = [[r.table, r.path.name, f"{r.read:,}", f"{r.kept:,}", f"{r.rejected:,}"] for r in done.files]
-    _print_table(["table", "file", "rows", "kept", "rejected"], rows, right=range(2, 5))
-    for report in done.files:
-        print(f"\n{report.path.name}: {report.columns}")
-        for note in report.notes:
-            print(f"  {note}")
-        if report.unused:
-            print(f"  not used: {', '.join(name or '(nameless)' for name in report.unused)}")
+    _print_files(done.files)
     for warning in done.warnings:
         print(f"\nWarning: {warning}")
     if done.rejects:
@@ -174,6 +175,48 @@ def _import(arguments: argparse.Namespace) -> None:
             summary += [["span", f"{_minute(facts['first'])} to {_minute(facts['last'])}"]]
     _print_table([], [*summary, ["clock", _clock(facts["as_of"], facts["time_kind"])]])
     print(f"\nNext: {_next_step(dataset.name, dataset.rows)}")
+
+
+def _dry_run(arguments: argparse.Namespace, files: dict[str, Path]) -> None:
+    from data.columns import parse_map
+    from data.importer import refuse_bad
+    from data.preview import dry_run
+
+    allowed = _share(arguments.max_bad)
+    found = dry_run(
+        arguments.name,
+        files,
+        mapping=parse_map(arguments.map),
+        replace=arguments.replace,
+        as_of=arguments.as_of,
+        time_format=arguments.time_format,
+    )
+    _print_files([one.report for one in found])
+    for one in found:
+        if one.rejects:
+            more = f", the first {_FIRST}" if one.report.rejected > _FIRST else ""
+            print(f"\nRejected of {one.report.path.name}{more}:")
+            what = "row" if one.report.path.suffix == ".parquet" else "line"
+            rows = [[f"{line:,}", reason[:120]] for line, reason, _ in one.rejects[:_FIRST]]
+            _print_table([what, "reason"], rows, right=[0])
+    for one in found:
+        refuse_bad(one.report, allowed)
+    print(f"\nNothing was written: without --dry-run this becomes the dataset '{arguments.name}'.")
+
+
+_FIRST = 10
+
+
+def _print_files(reports: "Sequence[FileReport]") -> None:
+    """How many rows of each file are kept, and which of its columns was taken for what."""
+    rows = [[r.table, r.path.name, f"{r.read:,}", f"{r.kept:,}", f"{r.rejected:,}"] for r in reports]
+    _print_table(["table", "file", "rows", "kept", "rejected"], rows, right=range(2, 5))
+    for report in reports:
+        print(f"\n{report.path.name}: {report.columns}")
+        for note in report.notes:
+            print(f"  {note}")
+        if report.unused:
+            print(f"  not used: {', '.join(name or '(nameless)' for name in report.unused)}")
 
 
 def _validate(arguments: argparse.Namespace) -> None:

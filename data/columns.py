@@ -8,6 +8,7 @@ before every guess. The MovieLens files without a header are known by their shap
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from data import movielens, schema
 from data.errors import UserError
@@ -102,6 +103,15 @@ _MOVIELENS = {
     ("users", "|", 5): (USER_ID, "age", "gender", "occupation", "zip_code"),
 }
 
+# Without these there is no table; what else is missing in a file stays empty.
+REQUIRED = {
+    "interactions": (USER_ID,),
+    "items": (ITEM_ID, TITLE),
+    "users": (USER_ID,),
+    "reviews": (TEXT,),
+    "metrics": (DATE, VALUE),
+}
+
 Mapping_ = Mapping[str, str]
 
 
@@ -119,6 +129,10 @@ class Choice:
     def needed(self) -> list[int]:
         parts = (self.fields, self.flags, self.wide, self.further)
         return sorted({position for part in parts for position in part.values()})
+
+    def missing(self, table: str) -> list[str]:
+        """The required columns of `table` that were not found; metrics need no value where each series has a column."""
+        return [name for name in REQUIRED[table] if name not in self.fields and not (name == VALUE and self.wide)]
 
     def described(self) -> str:
         """Which column was taken for what, for the reader."""
@@ -192,6 +206,14 @@ def choose(table: str, file: TableFile, mapping: Mapping_) -> Choice:
     Raises:
         UserError: a required column is not found; the sentence names those that are there.
     """
+    choice = guess(table, file, mapping)
+    if missing := choice.missing(table):
+        _refuse_missing(table, file, missing)
+    return choice
+
+
+def guess(table: str, file: TableFile, mapping: Mapping_) -> Choice:
+    """What `choose` finds, whether or not all required columns are there (see `Choice.missing`)."""
     names = file.columns
     if not file.has_header and (shape := _movielens_shape(table, file)):
         names = shape
@@ -222,9 +244,7 @@ def choose(table: str, file: TableFile, mapping: Mapping_) -> Choice:
     if table == "metrics" and VALUE not in fields and SERIES_ID not in fields:
         wide = {name: i for name, i in others.items() if name}
     further = {re.sub(TYPE_SUFFIX, "", name): i for name, i in others.items()} if table == "users" else {}
-    choice = Choice(fields, tuple(names), flags, wide, further)
-    _require(table, file, choice)
-    return choice
+    return Choice(fields, tuple(names), flags, wide, further)
 
 
 def _movielens_shape(table: str, file: TableFile) -> tuple[str, ...] | None:
@@ -234,17 +254,7 @@ def _movielens_shape(table: str, file: TableFile) -> tuple[str, ...] | None:
     return shape
 
 
-def _require(table: str, file: TableFile, choice: Choice) -> None:
-    required = {
-        "interactions": (USER_ID,),
-        "items": (ITEM_ID, TITLE),
-        "users": (USER_ID,),
-        "reviews": (TEXT,),
-        "metrics": (DATE,) if choice.wide else (DATE, VALUE),
-    }[table]
-    missing = [name for name in required if name not in choice.fields]
-    if not missing:
-        return
+def _refuse_missing(table: str, file: TableFile, missing: Sequence[str]) -> NoReturn:
     if not file.has_header:
         first = ", ".join(file.first_row[:8])
         raise UserError(

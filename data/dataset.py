@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from data import home, schema
 from data.atomic import atomic_folder, write_json
@@ -193,6 +195,18 @@ def list_datasets() -> list[str]:
     return sorted(p.parent.name for p in root.glob("*/dataset.json") if not p.parent.name.startswith("."))
 
 
+@contextmanager
+def only_writer(name: str) -> Iterator[None]:
+    """Nobody else replaces the dataset, exports into it or forgets in it meanwhile; who comes second waits.
+
+    Without it an import that ends while an export rewrites the tables would be undone by the export.
+    """
+    root = home.tables(name).parent
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f".{name}.lock"):
+        yield
+
+
 def write_dataset(
     name: str,
     tables: Mapping[str, pd.DataFrame | Path],
@@ -206,7 +220,7 @@ def write_dataset(
     clock_set_at: str = "",
     exported: Mapping[str, int] | None = None,
 ) -> Dataset:
-    """Write a dataset atomically: it is there whole or not at all.
+    """Write a dataset atomically: it is there whole or not at all. Whoever may have company holds `only_writer`.
 
     Args:
         tables: table name to a frame (validated here) or to a Parquet file that was validated while it was streamed.

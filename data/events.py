@@ -304,6 +304,17 @@ def counts(dataset: Dataset) -> dict[str, int]:
     return found | ({"review": reviews} if reviews else {})
 
 
+def waiting(dataset: Dataset) -> tuple[int, int]:
+    """How many events and reviews of a dataset are not in its tables yet.
+
+    Raises:
+        UserError: the database cannot be reached.
+    """
+    found = counts(dataset)
+    written = found.pop("review", 0)
+    return sum(found.values()), written
+
+
 def nothing() -> pd.DataFrame:
     """Events as of a member who did nothing."""
     return _typed([], EVENTS)

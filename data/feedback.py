@@ -1,7 +1,8 @@
 """From the event store back to the tables, and out of everything: `export-events` and `forget`.
 
-Both rewrite a dataset's tables, whole or not at all, and under one lock. Which events have gone into the tables is kept
-in dataset.json beside them (`exported`), so that an export that is repeated or was killed adds nothing twice.
+Both rewrite a dataset's tables, whole or not at all, and under the lock that an import or fetch takes too. Which events
+have gone into the tables is kept in dataset.json beside them (`exported`), so that an export that is repeated or was
+killed adds nothing twice; an import of such tables finds that out by itself (data/exported.py).
 """
 
 import csv
@@ -19,13 +20,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from filelock import FileLock
 from sqlalchemy import delete, select
 
 from data import events, home, runs, schema
 from data.atomic import atomic_file
 from data.database import connection
-from data.dataset import Dataset, Source, open_dataset, write_dataset
+from data.dataset import Dataset, Source, only_writer, open_dataset, write_dataset
 from data.errors import UserError
 from data.replies import REPLIES
 from data.schema import CREATED_AT, LABEL, REVIEW_ID, SOURCE, TIMESTAMP, USER_ID
@@ -47,11 +47,10 @@ class Exported:
 
 @contextmanager
 def _rewriting(name: str) -> Iterator[Path]:
-    """Nobody else exports or forgets meanwhile; yields a folder on the disk of the tables that goes afterwards."""
+    """Nobody else writes the dataset meanwhile; yields a folder on the disk of the tables that goes afterwards."""
     root = home.tables(name).parent
-    root.mkdir(parents=True, exist_ok=True)
     open_dataset(name)
-    with FileLock(root / f".{name}.lock"):
+    with only_writer(name):
         for left in root.glob(f".{name}.*.work"):  # of a command that was killed
             shutil.rmtree(left, ignore_errors=True)
         try:

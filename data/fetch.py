@@ -8,7 +8,7 @@ from pathlib import Path
 from data import archive, catalogue, compose, download, home, movielens, reviews
 from data import weights as pretrained
 from data.catalogue import Entry
-from data.dataset import Dataset, open_dataset, write_dataset
+from data.dataset import Dataset, only_writer, open_dataset, write_dataset
 from data.download import Obtained, say
 from data.errors import UserError
 from data.movielens import Tables
@@ -40,14 +40,15 @@ def fetch(name: str, *, local: Path | None = None, replace: bool = False, progre
     with _workspace() as folder:
         say(f"Writing dataset '{entry.name}'")
         tables = [_read(part, came, folder) for part, came in obtained]
-        return write_dataset(
-            entry.name,
-            compose.join(tables) if entry.parts else tables[0],
-            sources=[came.source for _, came in obtained],
-            notes=[note for part, came in obtained for note in _notes(part, came)],
-            extra_files={f"LICENSE-{part.name}.txt": download.licence_file(part) for part in parts},
-            replace=True,
-        )
+        with only_writer(entry.name):
+            return write_dataset(
+                entry.name,
+                compose.join(tables) if entry.parts else tables[0],
+                sources=[came.source for _, came in obtained],
+                notes=[note for part, came in obtained for note in _notes(part, came)],
+                extra_files={f"LICENSE-{part.name}.txt": download.licence_file(part) for part in parts},
+                replace=True,
+            )
 
 
 def weights(

@@ -8,7 +8,7 @@ import hashlib
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from data import columns, home, schema
 from data.convert import Converter
-from data.dataset import Dataset, Source, write_dataset
+from data.dataset import Dataset, Source, only_writer, write_dataset
 from data.errors import UserError
 from data.rejects import Reasons, Rejects, Seen, broken_rules
 from data.tablefile import Block, open_table
@@ -105,11 +105,8 @@ def import_dataset(
     Raises:
         UserError: the name is taken, a file cannot be understood, or too many of its rows are bad.
     """
-    if (home.tables(name) / "dataset.json").exists() and not replace:
-        raise UserError(f"There is a dataset '{name}' already: choose another --name or add --replace.")
-    if not files:
-        raise UserError("There is nothing to import: give at least one of --interactions, --reviews or --metrics.")
-    clock = _clock(as_of)
+    refuse_name_or_nothing(name, files, replace)
+    clock = read_clock(as_of)
     opened = {table: open_table(path, columns.KNOWN) for table, path in files.items()}
     columns.check_map(opened, mapping or {})
     choices = {table: columns.choose(table, file, mapping or {}) for table, file in opened.items()}
@@ -120,25 +117,44 @@ def import_dataset(
             converter = Converter(table, file, choices[table], time_format)
             target = folder / f"{table}.parquet"
             report = _import_file(converter, target, rejects, progress)
-            _refuse_bad(report, max_bad)
+            refuse_bad(report, max_bad)
             converter.finish(target)
             reports.append(report)
         rejects.close()
-        _check_clock(clock, reports)
+        check_clock(clock, reports)
         warnings = _strangers(folder, set(files))
         notes = [f"{r.path.name}: {note}" for r in reports for note in [f"read {r.columns}", *r.notes]]
         notes += [f"{r.path.name}: {r.rejected:,} of {r.read:,} rows rejected" for r in reports if r.rejected]
-        dataset = write_dataset(
-            name,
-            {table: folder / f"{table}.parquet" for table in files},
-            sources=[Source(r.path.name, "import", r.table, _checksum(r.path)) for r in reports],
-            time_kind="order" if any(r.is_order for r in reports) else "real",
-            as_of=clock,
-            notes=[*notes, *warnings],
-            extra_files={REJECTS: rejects.path} if rejects.count else {},
-            replace=replace,
-        )
+        from data.exported import marks  # asks the database, which most users of this module do not need
+
+        checksums = [_checksum(r.path) for r in reports]
+        with only_writer(name):
+            exported, said = marks(name, folder)
+            warnings += said
+            dataset = write_dataset(
+                name,
+                {table: folder / f"{table}.parquet" for table in files},
+                sources=[Source(r.path.name, "import", r.table, c) for r, c in zip(reports, checksums, strict=True)],
+                time_kind="order" if any(r.is_order for r in reports) else "real",
+                as_of=clock,
+                notes=[*notes, *warnings],
+                extra_files={REJECTS: rejects.path} if rejects.count else {},
+                replace=replace,
+                exported=exported,
+            )
     return Imported(dataset, reports, dataset.folder / REJECTS if rejects.count else None, warnings)
+
+
+def refuse_name_or_nothing(name: str, files: Mapping[str, Path], replace: bool) -> None:
+    """Refuse what can be refused before any file is opened.
+
+    Raises:
+        UserError: the name is unusable or taken, or there is no file.
+    """
+    if (home.tables(name) / "dataset.json").exists() and not replace:
+        raise UserError(f"There is a dataset '{name}' already: choose another --name or add --replace.")
+    if not files:
+        raise UserError("There is nothing to import: give at least one of --interactions, --reviews or --metrics.")
 
 
 def find_files(folder: Path) -> dict[str, Path]:
@@ -261,7 +277,12 @@ def rule_of(reason: str) -> str:
     return re.sub(r" (['\"]).*\1", "", reason, flags=re.DOTALL)
 
 
-def _refuse_bad(report: FileReport, max_bad: float) -> None:
+def refuse_bad(report: FileReport, max_bad: float) -> None:
+    """Refuse a file of which more than the share `max_bad` was rejected, or everything.
+
+    Raises:
+        UserError: the sentence names the first bad row, and why.
+    """
     share = report.rejected / report.read
     if report.first_bad is None or (share <= max_bad and report.kept):
         return
@@ -296,7 +317,12 @@ def _ahead(blocks: Iterator[T]) -> Iterator[T]:
             yield block
 
 
-def _clock(as_of: str) -> pd.Timestamp | None:
+def read_clock(as_of: str) -> pd.Timestamp | None:
+    """The moment that `--as-of` means, a day its end; None when it is empty.
+
+    Raises:
+        UserError: it is no date.
+    """
     if not as_of:
         return None
     try:
@@ -311,7 +337,12 @@ def _clock(as_of: str) -> pd.Timestamp | None:
     return time + pd.Timedelta(days=1) - pd.Timedelta(microseconds=1) if whole_day else time
 
 
-def _check_clock(clock: pd.Timestamp | None, reports: list[FileReport]) -> None:
+def check_clock(clock: pd.Timestamp | None, reports: Sequence[FileReport]) -> None:
+    """Refuse a clock that lies before the last row, or where there is no time.
+
+    Raises:
+        UserError: it does.
+    """
     last = max((r.last for r in reports if r.last is not None), default=None)
     if clock is None:
         return

@@ -3,7 +3,7 @@
     jobs/<job id>/job.json      what runs, since when, how it ended; replaced atomically
     jobs/<job id>/log.txt       everything that the command prints
     jobs/<job id>/cancel        a flag: somebody asked for the end
-    jobs/locks/<name>.lock      held by the runner for as long as its command lives
+    jobs/locks/<name>.lock      held by the runner for as long as its command lives, see also `holding`
 
 `start` launches `python -m data.jobs FOLDER` in a session of its own. That runner takes the lock, starts the command,
 waits for it and writes how it ended; nothing of it lives in the dashboard, so the dashboard may go and come back. A
@@ -12,6 +12,7 @@ job whose runner is no longer alive although it never wrote an ending has failed
 
 import contextlib
 import datetime as dt
+import hashlib
 import json
 import os
 import re
@@ -21,7 +22,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +40,7 @@ START_SECONDS = 20.0
 # A command gets this long to end after Ctrl-C before it is terminated, and again before it is killed.
 GRACE_SECONDS = 10.0
 _POLL_SECONDS = 0.2
+_LONGEST_LOCK = 100
 _PERCENT = re.compile(r"(\d{1,3})(?:\.\d+)? ?%")
 # Cursor movements and colours that progress bars write.
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -60,12 +63,13 @@ class Job:
         return (end - dt.datetime.fromisoformat(self.started_at)).total_seconds()
 
 
-def start(kind: str, argv: Sequence[str], *, lock: str | None = None) -> Job:
+def start(kind: str, argv: Sequence[str], *, lock: str | None = None, cwd: Path | None = None) -> Job:
     """Start `argv` in the background.
 
     Args:
         kind: a few words for the list, such as "fetch ml-100k".
         lock: a name that only one running job may hold, such as "demo-recommender"; None for no lock.
+        cwd: the folder that the command starts in; this process's unless given.
 
     Raises:
         UserError: a running job holds the lock, or the runner could not be started.
@@ -73,7 +77,15 @@ def start(kind: str, argv: Sequence[str], *, lock: str | None = None) -> Job:
     job_id = f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = home.jobs() / job_id
     folder.mkdir(parents=True)
-    state = {"id": job_id, "kind": kind, "argv": list(argv), "lock": lock, "state": "starting", "started_at": _now()}
+    state = {
+        "id": job_id,
+        "kind": kind,
+        "argv": list(argv),
+        "lock": lock,
+        "cwd": None if cwd is None else str(cwd),
+        "state": "starting",
+        "started_at": _now(),
+    }
     write_json(folder / "job.json", state)
     log = (folder / "log.txt").open("ab")
     with log:
@@ -90,7 +102,7 @@ def start(kind: str, argv: Sequence[str], *, lock: str | None = None) -> Job:
         current = _read(folder)
         if current["state"] == "refused":
             holder = next(
-                (job.kind for job in list_jobs() if job.state == "running" and job.lock == lock), "another job"
+                (job.kind for job in list_jobs() if job.state == "running" and job.lock == lock), "Another command"
             )
             shutil.rmtree(folder, ignore_errors=True)
             raise UserError(f"{holder} is still running and uses the same data: wait for its end or cancel it first.")
@@ -147,12 +159,20 @@ def tail(job: Job, lines: int = 12) -> list[str]:
 
 
 def progress(job: Job) -> float | None:
-    """The share done (0 to 1) that the log's last percentage tells; None when it tells none."""
+    """The share done (0 to 1) that the log's last percentage tells; None when it tells none.
+
+    A line without one that ends in `...` begins something new, so what was said before it no longer holds. Lines that
+    begin with `- ` are remarks on a result: their percentages are none of progress.
+    """
     if job.state == "done":
         return 1.0
     for line in reversed(tail(job, 12)):
+        if line.startswith("- "):
+            continue
         if found := _PERCENT.search(line):
             return min(1.0, int(found.group(1)) / 100)
+        if line.endswith("..."):
+            return None
     return None
 
 
@@ -215,7 +235,43 @@ def _run(folder: Path) -> int:
         return 1
 
 
+@contextmanager
+def holding(lock: str, waits: Callable[[], object]) -> Iterator[bool]:
+    """Hold a job's lock from a command that is no job itself, or does several things one after the other.
+
+    Args:
+        lock: its name, as for `start`.
+        waits: called once when a job holds it, whose end is then waited for.
+
+    Yields whether there was one.
+    """
+    path = FileLock(_lock_path(lock))
+    waited = False
+    try:
+        path.acquire(timeout=0)
+    except Timeout:
+        waited = True
+        waits()
+        path.acquire(poll_interval=0.2)
+    try:
+        yield waited
+    finally:
+        path.release()
+
+
+def model_lock(dataset: str, model: str) -> str:
+    """The lock of whatever trains or scores with a model of a dataset."""
+    return f"{dataset}-{model}"
+
+
+def data_lock(dataset: str) -> str:
+    """The lock of whatever reads or writes the tables of a dataset as a whole."""
+    return f"data-{dataset}"
+
+
 def _lock_path(name: str) -> Path:
+    if len(name) > _LONGEST_LOCK:  # a dataset's name may be as long as a name can be
+        name = f"{name[:60]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
     path = home.jobs() / "locks" / f"{home.check_name(name)}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
@@ -227,6 +283,7 @@ def _run_command(folder: Path, state: dict[str, Any]) -> int:
             state["argv"],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
+            cwd=state.get("cwd"),
         )
     except OSError as failure:
         print(f"error: {state['argv'][0]} cannot be started ({failure.strerror}).", flush=True)

@@ -74,6 +74,11 @@ def current_run(dataset: str, model: str) -> Path | None:
     return folder if run_id and is_finished(folder) else None
 
 
+def fit_argv(dataset: str, model: str, config: str = "") -> list[str]:
+    """The arguments after `python` that train a model; with its quick configuration unless another is given."""
+    return ["-m", PACKAGE[model], "fit", "--config", config or QUICK_CONFIG[model], "--data.dataset", dataset]
+
+
 def fit_command(dataset: str, model: str) -> str:
     return f"python -m {PACKAGE[model]} fit --config {QUICK_CONFIG[model]} --data.dataset {dataset}"
 
@@ -159,7 +164,7 @@ def training_lock(dataset: str, model: str) -> Iterator[None]:
     Raises:
         UserError: another training holds it.
     """
-    path = home.jobs() / f"{home.check_name(dataset)}-{model}.lock"
+    path = _training_lock(dataset, model)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
     try:
@@ -172,6 +177,22 @@ def training_lock(dataset: str, model: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_training(dataset: str, model: str) -> bool:
+    """Whether a training of the model on the dataset runs now, wherever it was started."""
+    path = _training_lock(dataset, model)
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _training_lock(dataset: str, model: str) -> Path:
+    return home.jobs() / f"{home.check_name(dataset)}-{model}.lock"
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from data.dataset import open_dataset
 from data.errors import UserError
 from data.quiet import quiet_lightning
 from data.refit import prepare_refit
+from data.stages import Stages
 
 _OF_SETTINGS = re.compile(r"[/\\]torch[/\\](nn|optim)[/\\]")
 
@@ -133,6 +134,7 @@ class _MarqueeCLI(LightningCLI):
     argv: list[str]
     run: Path
     resumed_from: str | None = None
+    _in_lines = False  # how far it is, as lines of a log
 
     def _parse_ckpt_path(self) -> None:
         # The run's config.yaml already holds the hyper-parameters; Lightning's own merge chokes on linked arguments.
@@ -172,6 +174,10 @@ class _MarqueeCLI(LightningCLI):
                     TensorBoardLogger(self.run, name="logs", version="", default_hp_metric=False),
                 ]
             kwargs["callbacks"] = [*(config.get("callbacks") or []), self._best]
+            self._in_lines = config.get("enable_progress_bar") is not False and not sys.stdout.isatty()
+            if self._in_lines:
+                kwargs["enable_progress_bar"] = False
+                kwargs["callbacks"].append(Stages("Training", at_most=True))
         else:
             kwargs = {"logger": False, **kwargs}
         try:
@@ -288,7 +294,10 @@ class _MarqueeCLI(LightningCLI):
             self.config.fit.seed_everything,
             logger=CSVLogger(self.run, name="logs/refit", version=""),
             default_root_dir=str(self.run),
+            **({"enable_progress_bar": False} if self._in_lines else {}),
         )
+        if self._in_lines:
+            trainer.callbacks.append(Stages("Refitting", at_most=False))  # type: ignore[attr-defined]
         self._train(trainer, model, datamodule, ckpt_path=None)
         with atomic_file(self.run / "model.ckpt") if trainer.is_global_zero else nullcontext(self.run) as temporary:
             trainer.save_checkpoint(temporary, weights_only=True)  # every process takes part, the first one writes

@@ -195,19 +195,29 @@ def test_the_histogram_holds_everyone() -> None:
 
 
 def test_uploads_take_no_path_from_outside(marquee_home: Path) -> None:
-    kept = uploads.keep_uploads(
-        {"interactions": ("../../etc/passwd.csv", io.BytesIO(b"a")), "items": ("x.%2e./evil", io.BytesIO(b"b"))}
-    )
-    assert [path.name for path in kept.values()] == ["interactions.csv", "items.csv"]
-    assert all(path.is_relative_to(marquee_home / "jobs" / "uploads") for path in kept.values())
-    assert kept["interactions"].read_bytes() == b"a"
+    folder = uploads.new_folder()
+    kept = [
+        uploads.keep(folder, table, name, io.BytesIO(content))
+        for table, name, content in (
+            ("interactions", "../../etc/passwd.csv", b"a"),
+            ("items", "x.%2e./evil", b"b"),
+            ("users", "x.parquet", b"c"),
+            ("reviews", "x.sh", b"d"),
+        )
+    ]
+    assert [path.name for path in kept] == ["interactions.csv", "items.csv", "users.parquet", "reviews.csv"]
+    assert all(path.is_relative_to(marquee_home / "jobs" / "uploads") for path in kept)
+    assert kept[0].read_bytes() == b"a"
 
 
 def test_old_uploads_go(marquee_home: Path) -> None:
     import os
 
-    old = uploads.keep_uploads({"items": ("a.csv", io.BytesIO(b"a"))})["items"].parent
+    old, seen = uploads.new_folder(), uploads.new_folder()
     past = time.time() - uploads.KEPT_SECONDS - 60
-    os.utime(old, (past, past))
-    uploads.keep_uploads({"items": ("a.csv", io.BytesIO(b"a"))})
+    for folder in (old, seen):
+        os.utime(folder, (past, past))
+    uploads.still_used(seen)
+    uploads.new_folder()
     assert not old.exists()
+    assert seen.exists()
