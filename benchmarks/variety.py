@@ -1,4 +1,4 @@
-"""`python -m benchmarks variety`: `python -m recsys evaluate --variety`, by the name that it has in docs/benchmarks.md."""
+"""`python -m benchmarks variety`: `python -m recsys evaluate --variety` as docs/benchmarks.md names it."""
 
 from recsys.evaluate import evaluate
 

@@ -6,8 +6,6 @@ the member wanted, which thumbs were down then, and how popular titles were. Whe
 the page's outcome is another question: recsys.replay.not_seen_by.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import torch
@@ -26,21 +24,17 @@ _PAGES = 4096  # histories in memory at once
 _NEVER = np.iinfo(np.int64).max
 
 
-def run_scores(run: Path, dataset: Dataset, cards: pd.DataFrame, since: pd.DataFrame) -> np.ndarray:
-    """Scores that a run gives the cards of each page, for its member as of that page. Shape: (cards,).
+def run_scores(recommender: Recommender, dataset: Dataset, cards: pd.DataFrame, since: pd.DataFrame) -> np.ndarray:
+    """Scores that a recommender gives the cards of each page, for its member as of that page. Shape: (cards,).
 
-    NaN for a title that the run does not know.
+    NaN for a title that it does not know.
 
     Args:
-        run: folder of a finished recommender run.
+        recommender: a finished run, loaded; nothing in it is changed.
         dataset: whose tables hold the histories.
         cards: see recsys.replay.explored.
         since: events that are not in the tables yet, see data.events.events.
-
-    Raises:
-        UserError: the run is damaged.
     """
-    recommender = Recommender.load(run)
     vocabulary = recommender.vocabulary
     page = cards["page"].to_numpy()
     column = cards["rank"].to_numpy() - 1

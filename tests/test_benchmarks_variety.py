@@ -39,7 +39,10 @@ def test_a_target_counts_where_the_list_holds_it() -> None:
 
     def asked(step: float) -> float:
         ranking = Ranking(np.array([0]), of_one([11]), of_one([2]))
-        return variety.of_lists(lambda users, seen: -torch.arange(12.0)[None], ranking, genres, step).values["ndcg@10"] or 0.0
+        return (
+            variety.of_lists(lambda users, seen: -torch.arange(12.0)[None], ranking, genres, step).values["ndcg@10"]
+            or 0.0
+        )
 
     assert asked(0.0) == pytest.approx(1 / np.log2(4))
     assert asked(1.0) < 1 / np.log2(5)  # titles of the other genres come first

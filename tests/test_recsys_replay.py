@@ -88,8 +88,10 @@ def test_what_was_served_in_one_order_tells_another_policy_nothing_or_the_wrong_
     assert abs(found.b.replay[0] - members.value(best)) < 0.1 * members.value(best)
     # Were pages in a fixed order logged as random ones, both policies would meet them too often or never.
     fixed = replay.compare(cards, place_of(cards, served), place_of(cards, best), draws=400)
-    assert fixed.a.fair > 10 and fixed.b.fair < -10
-    assert abs(found.a.fair) < 3 and abs(found.b.fair) < 3
+    assert fixed.a.fair > 10
+    assert fixed.b.fair < -10
+    assert abs(found.a.fair) < 3
+    assert abs(found.b.fair) < 3
 
 
 def test_how_fair_the_draw_was_is_in_standard_errors() -> None:
@@ -114,7 +116,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
         truths = (whole.value(best), whole.value(best), whole.value(best) - whole.value(other))
         intervals = (found.b.replay, found.b.normalised, found.difference)
         inside += [low <= truth <= high for (_, low, high), truth in zip(intervals, truths, strict=True)]
-    assert (inside / 200 >= 0.89).all() and (inside / 200 <= 0.99).all(), inside / 200
+    assert ((inside / 200 >= 0.89) & (inside / 200 <= 0.99)).all(), inside / 200
 
 
 def test_a_members_pages_are_drawn_together() -> None:
@@ -142,13 +144,19 @@ def test_a_hand_made_page() -> None:
     )
     # A agrees at places 1 and 3 of the first page, B at place 2 of it and at both of the second.
     found = replay.compare(cards, np.array([1, 3, 2, 2, 1]), np.array([3, 2, 1, 1, 2]), visible=2)
-    assert found.pages == 2 and found.members == 2
+    assert found.pages == 2
+    assert found.members == 2
     assert found.logged[0] == 3 / 2
-    assert found.a.replay[0] == 3 / 2 and found.a.clicks == 1 and found.a.matches == 1
-    assert found.b.replay[0] == (3 + 2) / 2 and found.b.clicks == 2 and found.b.matches == 3
+    assert found.a.replay[0] == 3 / 2
+    assert found.a.clicks == 1
+    assert found.a.matches == 1
+    assert found.b.replay[0] == (3 + 2) / 2
+    assert found.b.clicks == 2
+    assert found.b.matches == 3
     assert found.b.normalised[0] == pytest.approx((3 + 2) / (3 + 2 + 2) * 4 / 2)
     assert found.b.effective == pytest.approx(7**2 / (9 + 4 + 4))
-    assert found.difference[0] == 1.0 and found.telling == 3
+    assert found.difference[0] == 1.0
+    assert found.telling == 3
     assert replay.verdict(found) == "too few"
     assert replay.verdict(replay.compare(cards, cards["rank"].to_numpy(), cards["rank"].to_numpy())) == "same"
     with pytest.raises(ValueError, match="no page"):
@@ -219,10 +227,12 @@ def test_only_whole_and_fairly_drawn_pages_are_used(small_dataset: Callable[...,
     assert found.cards["page_id"].unique().tolist() == ["good"]
     assert found.cards["item_id"].tolist() == ["b", "a", "c"]
     assert found.cards["clicked"].tolist() == [False, True, False]
-    assert found.cards["n"].tolist() == [3, 3, 3] and found.cards["page"].tolist() == [0, 0, 0]
+    assert found.cards["n"].tolist() == [3, 3, 3]
+    assert found.cards["page"].tolist() == [0, 0, 0]
     assert clicks.per_page(shown, replay.ROW) == (1, (1.0, 1.0, 1.0))
     nothing = replay.explored(clicks.impressions(events("small", kinds=("watch",))))
-    assert nothing.cards.empty and nothing.left_out == 0
+    assert nothing.cards.empty
+    assert nothing.left_out == 0
 
 
 def test_rates_by_row_and_run(small_dataset: Callable[..., Dataset]) -> None:
@@ -233,9 +243,12 @@ def test_rates_by_row_and_run(small_dataset: Callable[..., Dataset]) -> None:
     assert found.loc[replay.ROW, ["pages", "members", "impressions", "clicks", "rate"]].tolist() == [4, 4, 8, 2, 0.25]
     assert found.loc[replay.ROW, "low"] < 0.25 < found.loc[replay.ROW, "high"]
     none = found.loc["home:gems"]  # the second card is out of sight
-    assert none["impressions"] == 1 and none["low"] == 0 and none["high"] > 0.5
+    assert none["impressions"] == 1
+    assert none["low"] == 0
+    assert none["high"] > 0.5
     runs = clicks.rates(shown, "run_id")
-    assert runs["impressions"].tolist() == [8, 1] and pd.isna(runs.index[1])
+    assert runs["impressions"].tolist() == [8, 1]
+    assert pd.isna(runs.index[1])
     assert clicks.rates(shown[:0], "place").empty
 
 
