@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
+    func,
     select,
     text,
 )
@@ -250,6 +251,18 @@ def events(
     if tuple(kinds) != KINDS:
         chosen = chosen.where(EVENTS.c.kind.in_(kinds))
     return _read(EVENTS, chosen, settled)
+
+
+def extent(dataset: str) -> tuple[int, int]:
+    """The number of a dataset's last event, and how many there are: what is made of them is as new as that.
+
+    Raises:
+        UserError: the database cannot be reached.
+    """
+    asked = select(func.coalesce(func.max(EVENTS.c.number), 0), func.count()).where(EVENTS.c.dataset == dataset)
+    with connection() as opened:
+        last, number = opened.execute(asked).one()
+    return int(last), int(number)
 
 
 def reviews(
