@@ -2,6 +2,7 @@
 
 import datetime as dt
 import html
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -119,6 +120,13 @@ def _nothing_explored(shown: pd.DataFrame, usual: tuple[int, clicks.Interval] | 
 @page.guarded
 def _comparison(data: Dataset, extent: tuple[int, int]) -> None:
     finished = runs.list_runs(data.name, "recommender")
+    if not finished:
+        page.empty(
+            "No recommender to compare yet",
+            "Once one is trained, its order is compared here with what is most popular, and with other recommenders.",
+            runs.fit_command(data.name, "recommender"),
+        )
+        return
     there = {f"run:{run.id}": run for run in finished}
     current = next((key for key, run in there.items() if run.is_current), None)
     options = [*there, POPULAR, *([VARIED] if current else [])]
@@ -190,16 +198,13 @@ def _places(data: Dataset, extent: tuple[int, int], option: str, run: Run | None
 
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _scores(folder: str, fingerprint: str, extent: tuple[int, int], run: str | None, _data: Dataset) -> np.ndarray:
-    from pathlib import Path
-
-    from recsys.replay_scores import popularity_scores, run_scores
-    from recsys.scorer import Recommender
+    from recsys.replay_scores import popularity_scores, scores_of_run
 
     cards = _explored(_data.name, extent).cards
     since = events.events(_data.name, after=_data.exported.get("events", 0))
     if run is None:
         return popularity_scores(_data, cards, since)
-    return run_scores(Recommender.load(Path(run)), _data, cards, since)
+    return scores_of_run(Path(run), _data, cards, since)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -289,16 +294,18 @@ bring instead.
 
 
 def _rates(data: Dataset, shown: pd.DataFrame) -> None:
+    usual = shown[shown["propensity"].isna()]  # random order is clicked less
+    if usual.empty:
+        return
     left, right = st.columns(2, gap="large")
     with left:
         st.subheader("Clicks by row")
-        found = clicks.rates(shown, "place").sort_values("impressions", ascending=False)
+        found = clicks.rates(usual, "place").sort_values("rate", ascending=False)
         st.html(ranges([_rate(place_name(str(place)), row) for place, row in found.iterrows()]))
     with right:
         st.subheader("Top picks by recommender")
         names = {run.id: _run_name(run) for run in runs.list_runs(data.name, "recommender")}
-        picks = shown[(shown["place"] == ROW) & shown["propensity"].isna()]
-        by_run = clicks.rates(picks, "run_id")
+        by_run = clicks.rates(usual[usual["place"] == ROW], "run_id")
         if by_run.empty:
             page.notice("none", "Top picks were shown in random order only so far.")
         else:
@@ -306,7 +313,8 @@ def _rates(data: Dataset, shown: pd.DataFrame) -> None:
                      for run, row in by_run.iterrows()]  # fmt: skip
             st.html(ranges([_rate(name, row) for name, row in lines]))
     st.caption(
-        f"Share of the cards in the first {VISIBLE} places that were clicked, with its 95 % interval. Rows differ by "
+        f"Share of the cards in the first {VISIBLE} places that were clicked, with its 95 % interval; rows in "
+        "random order are left out. Rows differ by "
         "where they stand and recommenders by when they served: these shares describe, they do not compare."
     )
 

@@ -17,6 +17,7 @@ from dashboard.trade_off import by_variety
 from data import home, jobs, runs
 from data.dataset import Dataset
 from data.errors import UserError
+from data.schema import GENRES
 from recsys.viewing import title_of
 
 _log = logging.getLogger("dashboard")
@@ -62,12 +63,11 @@ def draw(data: Dataset) -> None:
 
 
 def _nothing_measured(data: Dataset) -> None:
-    if not data.has("interactions") or not data.has("items"):
-        missing = "interactions" if not data.has("interactions") else "items with genres"
-        page.empty(
-            "Variety cannot be measured here",
-            f"Dataset '{data.name}' has no {missing}, and the slider tells titles apart by their genres.",
-        )
+    missing = "interactions to learn from" if not data.has("interactions") else ""
+    if not missing and not store.catalogue(data)[GENRES].map(len).any():
+        missing = "genres, and the slider tells titles apart by nothing else"
+    if missing:
+        page.empty("Variety cannot be measured here", f"Dataset '{data.name}' has no {missing}.")
         return
     page.empty(
         "What variety costs will be shown here",
@@ -178,7 +178,7 @@ def in_words(result: Mapping[str, Any], step: float) -> tuple[str, str]:
     if low > 0:
         return "good", f"Variety {step:g}: {share} more accurate, {lists}."
     word = "less" if difference < 0 else "more"
-    return "good", f"Variety {step:g}: {share} {word} accurate, which may be chance; {lists}."
+    return "good", f"Variety {step:g}: {share} {word} accurate (not told apart), {lists}."
 
 
 def rests_on(result: Mapping[str, Any], step: float) -> str:

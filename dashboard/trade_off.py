@@ -22,7 +22,7 @@ def by_variety(frame: pd.DataFrame, names: Sequence[str], chosen: float, *, titl
     c = colours(dark)
     domain, dashes = list(names), [[1, 0], [6, 4]]
     scale = alt.Scale(domain=domain, range=[c.accent, c.history])
-    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolSize=300)
+    legend = alt.Legend(orient="top", title=None, symbolType="stroke", symbolSize=300, symbolOpacity=1)
     x = alt.X("variety:Q", title="variety", axis=alt.Axis(tickCount=5), scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=5), scale=alt.Scale(zero=True, nice=True))
     base = alt.Chart(frame).encode(x=x, color=alt.Color("metric:N", scale=scale, legend=legend))

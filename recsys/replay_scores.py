@@ -6,6 +6,8 @@ the member wanted, which thumbs were down then, and how popular titles were. Whe
 the page's outcome is another question: recsys.replay.not_seen_by.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
@@ -51,6 +53,15 @@ def run_scores(recommender: Recommender, dataset: Dataset, cards: pd.DataFrame, 
         part = slice(first, first + _PAGES)
         found[part] = recommender.scores_among(users[part], past.until(rows[part], times[part]), titles[part])
     return found[page, column]
+
+
+def scores_of_run(run: Path, dataset: Dataset, cards: pd.DataFrame, since: pd.DataFrame) -> np.ndarray:
+    """`run_scores` by the recommender of a run folder.
+
+    Raises:
+        UserError: a file of the run is missing or damaged.
+    """
+    return run_scores(Recommender.load(run), dataset, cards, since)
 
 
 def popularity_scores(dataset: Dataset, cards: pd.DataFrame, since: pd.DataFrame) -> np.ndarray:
