@@ -2,6 +2,7 @@
 
 import datetime as dt
 import html
+import math
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,6 @@ from recsys.replay import ROW, Explored
 POPULAR, VARIED = "popular", "varied"
 ASSUMED_RATE, ASSUMED_CARDS = 0.05, 20  # clicks per card, and cards of a row, before anything was logged
 _UNFAIR = 4.0  # standard errors: chance alone goes so far once in 16,000 times
-_ENOUGH_TO_KNOW_THE_SPREAD = 5  # telling clicks
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -58,9 +58,9 @@ def draw(data: Dataset) -> None:
 def _nothing_logged(data: Dataset) -> None:
     page.empty(
         "No page was logged yet",
-        "Each home page that is opened will keep which title stood at which place, and what was clicked. On one "
-        "member-day in ten the row \u201cTop picks for you\u201d stands in random order; on those pages two "
-        "recommenders can be compared without serving either. Open Home as a member to begin.",
+        "Each home page that is opened will keep which title stood at which place, and what was clicked. On a "
+        "share of the days, one in ten for each member unless set otherwise, \u201cTop picks for you\u201d stands in "
+        "random order; on those pages two recommenders can be compared without serving either.",
     )
     st.space("small")
     st.page_link("views/home.py", label="Open Home", icon=":material/home:", query_params=page.address())
@@ -105,7 +105,7 @@ def _nothing_explored(shown: pd.DataFrame, usual: tuple[int, clicks.Interval] | 
     page.empty(
         "No page in random order yet",
         "Clicks on pages in the recommender's own order favour what stood first, so they cannot judge another order. "
-        "One member-day in ten shows top picks in random order; those pages will be compared here.",
+        "On one day in ten, unless set otherwise, a member gets top picks in random order; those pages count here.",
     )
     base = usual[1][0] if usual is not None and usual[1][0] > 0 else ASSUMED_RATE * VISIBLE
     st.space("small")
@@ -226,11 +226,12 @@ def _result(found: replay.Comparison, a: str, b: str, cards: pd.DataFrame) -> No
         f"<div class='mq-verdict mq-{kind}' role='status'><h3>{html.escape(sentence)}</h3>"
         f"<p>{html.escape(because(found))}</p></div>"
     )
+    is_early = replay.verdict(found) == "too few"
     st.html(
         ranges(
             [
-                Range(f"A: {a}", found.a.replay, per_page(found.a.replay), _rests_on(found.a), strong=True),
-                Range(f"B: {b}", found.b.replay, per_page(found.b.replay), _rests_on(found.b), strong=True),
+                _line(f"A: {a}", found.a, is_early),
+                _line(f"B: {b}", found.b, is_early),
                 Range("Random order, as shown", found.logged, per_page(found.logged), f"{found.pages:,} pages"),
             ]
         )
@@ -246,18 +247,18 @@ def _result(found: replay.Comparison, a: str, b: str, cards: pd.DataFrame) -> No
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown("**Pages that it takes to find a difference, four times of five**")
-        known = found.telling >= _ENOUGH_TO_KNOW_THE_SPREAD and found.same < 1
+        known = not is_early and found.same < 1
         rate, n = cards.loc[cards["rank"] <= VISIBLE, "clicked"].mean(), int(cards["n"].median())
         spread = found.spread if known else replay.assumed_spread(rate or ASSUMED_RATE, n)
-        base = found.a.replay[0] or found.logged[0] or ASSUMED_RATE * VISIBLE
+        base = (0.0 if is_early else found.a.replay[0]) or found.logged[0] or ASSUMED_RATE * VISIBLE
         page.facts(needed(base, spread, found.pages, _pace(cards)))
     with right:
         st.markdown("**What it rests on**")
         page.facts(
             [
                 ("Same title in both", f"at {percent(found.same, 0)} of the places"),
-                ("A, self-normalised", per_page(found.a.normalised)),
-                ("B, self-normalised", per_page(found.b.normalised)),
+                ("A, self-normalised", "" if is_early else per_page(found.a.normalised)),
+                ("B, self-normalised", "" if is_early else per_page(found.b.normalised)),
                 ("Effective sample", f"{found.a.effective:,.0f} places for A, {found.b.effective:,.0f} for B"),
             ]
         )
@@ -265,8 +266,12 @@ def _result(found: replay.Comparison, a: str, b: str, cards: pd.DataFrame) -> No
         st.markdown(_METHOD)
 
 
-def _rests_on(estimate: replay.Estimate) -> str:
-    return f"{page.count(estimate.clicks, 'click')} at {page.count(estimate.matches, 'place')} where it agrees"
+def _line(name: str, estimate: replay.Estimate, is_early: bool) -> Range:
+    """A policy's line; too early, the interval of a handful of clicks would say more than they know."""
+    shown = (math.nan,) * 3 if is_early else estimate.replay
+    value = "too early to tell" if is_early else per_page(shown)
+    rests_on = f"{page.count(estimate.clicks, 'click')} at {page.count(estimate.matches, 'place')} where it agrees"
+    return Range(name, shown, value, rests_on, strong=True)
 
 
 def _pace(cards: pd.DataFrame) -> float | None:

@@ -147,9 +147,10 @@ def _range(line: Range, top: float) -> str:
     value, low, high = (100 * max(0.0, part) / top if part == part else 0.0 for part in line.interval)
     low, high = (value, value) if line.interval[1] != line.interval[1] else (low, high)
     strong = " mq-strong" if line.strong else ""
+    marks = f"<i style='left:{low:.1f}%;width:{max(0.5, high - low):.1f}%'></i><u style='left:{value:.1f}%'></u>"
+    marks = "" if line.interval[0] != line.interval[0] else marks
     return (
         f"<div class='mq-range{strong}'><b>{html.escape(line.name)}</b>"
-        f"<span class='mq-scale-line' aria-hidden='true'><i style='left:{low:.1f}%;width:{max(0.5, high - low):.1f}%'>"
-        f"</i><u style='left:{value:.1f}%'></u></span>"
+        f"<span class='mq-scale-line' aria-hidden='true'>{marks}</span>"
         f"<span>{html.escape(line.value)}</span><small>{html.escape(line.rests_on)}</small></div>"
     )

@@ -86,6 +86,7 @@ def test_few_clicks_are_not_taken_for_a_result(demo: Dataset) -> None:
     text = check_calm(experiments())
     assert "There are too few clicks to say" in text
     assert "on 24 pages in random order, of 12 members" in text
+    assert text.count("too early to tell") == 2
     assert "is better than" not in text
 
 
