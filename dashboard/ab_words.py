@@ -94,7 +94,7 @@ def because(found: Comparison) -> str:
         return f"On {on}. Nothing is there to be compared."
     if said == "too few":
         return (
-            f"{count(found.telling, 'click')} on {on} {'tells' if found.telling == 1 else 'tell'} the two apart. "
+            f"{count(found.telling, 'click')} {'tells' if found.telling == 1 else 'tell'} the two apart, on {on}. "
             f"From {FEWEST_CLICKS} such clicks of at least {FEWEST_MEMBERS} members on, an interval can be trusted."
         )
     value, low, high = found.difference
@@ -134,6 +134,8 @@ def rounded(number: float) -> str:
 def _days(days: float) -> str:
     if days < 60:
         return f"{max(1, round(days))} more {'day' if round(days) <= 1 else 'days'}"
+    if days > 5 * 365:
+        return "more than 5 years"
     return f"{rounded(days / 30.4)} more months" if days < 730 else f"{rounded(days / 365)} more years"
 
 
