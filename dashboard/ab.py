@@ -1,6 +1,5 @@
 """The part of the Experiments page that compares two orders by the clicks on pages in random order."""
 
-import datetime as dt
 import html
 import math
 from pathlib import Path
@@ -10,12 +9,14 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import page
-from dashboard.ab_words import Range, because, headline, needed, per_page, percent, place_name, ranges
+from dashboard.ab_words import Range, because, difference, headline, needed, per_page, percent, ranges
+from dashboard.click_rates import rates, run_name
 from data import events, runs
 from data.dataset import Dataset
 from data.runs import Run
 from recsys import clicks, replay
 from recsys.clicks import VISIBLE
+from recsys.position_model import ByPosition, by_position
 from recsys.replay import ROW, Explored
 
 POPULAR, VARIED = "popular", "varied"
@@ -52,7 +53,7 @@ def draw(data: Dataset) -> None:
     if drawn.left_out:
         page.notice("warn", f"{page.count(drawn.left_out, 'page')} in random order left out: the log is not whole.")
     st.space("small")
-    _rates(data, shown)
+    rates(data, shown)
 
 
 def _nothing_logged(data: Dataset) -> None:
@@ -134,7 +135,7 @@ def _comparison(data: Dataset, extent: tuple[int, int]) -> None:
     first = options.index(current) if current else 0
 
     def name(option: str) -> str:
-        return _run_name(there[option]) if option in there else _NAMES[option]
+        return run_name(there[option]) if option in there else _NAMES[option]
 
     left, right = st.columns(2)
     with left:
@@ -161,24 +162,16 @@ def _comparison(data: Dataset, extent: tuple[int, int]) -> None:
     with st.spinner(f"Ranking {used:,} pages, each with its member's history at that moment …"):
         run_of = {option: there.get(str(current) if option == VARIED else option) for option in (a, b)}
         place_a, place_b = (_places(data, extent, option, run_of[option], variety)[usable] for option in (a, b))
-        found = _compared(data.name, data.fingerprint, extent, (a, b, variety), cards[usable], place_a, place_b)
+        found, modelled = _compared(
+            data.name, data.fingerprint, extent, (a, b, variety), cards[usable], place_a, place_b
+        )
     if used < pages:
         page.notice(
             "none",
             f"{used:,} of {pages:,} pages in random order are used: the others were in the tables that a run was "
             "trained on.",
         )
-    _result(found, name(a), name(b), cards[usable])
-
-
-def _run_name(run: Run) -> str:
-    made = str(run.report.get("created_at", ""))
-    try:
-        time = dt.datetime.fromisoformat(made)
-        told = f"Recommender of {page.when(time)}, {time:%H:%M}"
-    except ValueError:
-        told = f"Recommender {run.id}"
-    return f"{told} (in use)" if run.is_current else told
+    _result(found, modelled, name(a), name(b), cards[usable])
 
 
 _NAMES = {POPULAR: "Most popular first", VARIED: "The one in use, with variety"}
@@ -216,11 +209,11 @@ def _compared(
     _cards: pd.DataFrame,
     _place_a: np.ndarray,
     _place_b: np.ndarray,
-) -> replay.Comparison:
-    return replay.compare(_cards, _place_a, _place_b)
+) -> tuple[replay.Comparison, ByPosition | None]:
+    return replay.compare(_cards, _place_a, _place_b), by_position(_cards, _place_a, _place_b)
 
 
-def _result(found: replay.Comparison, a: str, b: str, cards: pd.DataFrame) -> None:
+def _result(found: replay.Comparison, modelled: ByPosition | None, a: str, b: str, cards: pd.DataFrame) -> None:
     kind, sentence = headline(found)
     st.html(
         f"<div class='mq-verdict mq-{kind}' role='status'><h3>{html.escape(sentence)}</h3>"
@@ -259,6 +252,15 @@ def _result(found: replay.Comparison, a: str, b: str, cards: pd.DataFrame) -> No
                 ("Same title in both", f"at {percent(found.same, 0)} of the places"),
                 ("A, self-normalised", "" if is_early else per_page(found.a.normalised)),
                 ("B, self-normalised", "" if is_early else per_page(found.b.normalised)),
+                *(
+                    [
+                        ("A, by the position model", per_page(modelled.a)),
+                        ("B, by the position model", per_page(modelled.b)),
+                        ("B − A, by that model", difference(modelled.difference)),
+                    ]
+                    if modelled is not None
+                    else []
+                ),
                 ("Effective sample", f"{found.a.effective:,.0f} places for A, {found.b.effective:,.0f} for B"),
             ]
         )
@@ -289,42 +291,10 @@ bring instead.
 - The policies order the titles that stood in the row; which titles come into the row is not judged.
 - A click is assumed to depend on the member, the title and its place, not on the titles around it.
 - Each page is ranked with what its member had watched by then, and no page is used whose outcome a run has learned.
+- **By the position model** a click is a look at the place times an attraction of the title. Then every click counts for
+  both policies, and the interval is several times narrower. Where that model is wrong it disagrees with the replay,
+  which needs no such model and gives the verdict.
 - Clicks are counted, not what was watched or liked afterwards.
 
 `docs/experiments.md` has the formulas, the sources and the limits.
 """
-
-
-# Plain facts ---------------------------------------------------------------------------------------------------------
-
-
-def _rates(data: Dataset, shown: pd.DataFrame) -> None:
-    usual = shown[shown["propensity"].isna()]  # random order is clicked less
-    if usual.empty:
-        return
-    left, right = st.columns(2, gap="large")
-    with left:
-        st.subheader("Clicks by row")
-        found = clicks.rates(usual, "place").sort_values("rate", ascending=False)
-        st.html(ranges([_rate(place_name(str(place)), row) for place, row in found.iterrows()]))
-    with right:
-        st.subheader("Top picks by recommender")
-        names = {run.id: _run_name(run) for run in runs.list_runs(data.name, "recommender")}
-        by_run = clicks.rates(usual[usual["place"] == ROW], "run_id")
-        if by_run.empty:
-            page.notice("none", "Top picks were shown in random order only so far.")
-        else:
-            lines = [(names.get(run, f"Run {run}, deleted") if isinstance(run, str) else "No recommender", row)
-                     for run, row in by_run.iterrows()]  # fmt: skip
-            st.html(ranges([_rate(name, row) for name, row in lines]))
-    st.caption(
-        f"Share of the cards in the first {VISIBLE} places that were clicked, with its 95 % interval; rows in "
-        "random order are left out. Rows differ by "
-        "where they stand and recommenders by when they served: these shares describe, they do not compare."
-    )
-
-
-def _rate(name: str, row: pd.Series) -> Range:
-    value = f"{percent(row['rate'])} ({percent(row['low'])} to {percent(row['high'])})"
-    rests_on = f"{page.count(row['clicks'], 'click')} on {page.count(row['impressions'], 'card')}, "
-    return Range(name, (row["rate"], row["low"], row["high"]), value, rests_on + page.count(row["pages"], "page"))

@@ -52,6 +52,12 @@ def per_page(interval: Interval) -> str:
     return f"{value:.2f} clicks per page{around}"
 
 
+def difference(interval: Interval) -> str:
+    """ "−0.33 (−0.40 to −0.26)"."""
+    value, low, high = interval
+    return f"{signed(value)} ({signed(low)} to {signed(high)})"
+
+
 def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}\u00a0%"
 

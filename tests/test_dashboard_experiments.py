@@ -106,6 +106,7 @@ def test_what_members_clicked_decides(demo: Dataset, best: int, said: str, monke
     assert said in text
     assert "on 600 pages in random order, of 60 members" in text
     assert "clicks per page" in text
+    assert "B − A, by that model" in text
     # The same policy twice is no contest, whatever was clicked.
     app.selectbox(key="policy-b-demo").set_value(f"run:{made.RUN}").run()
     assert "A and B put the same titles in the same places" in check_calm(app)

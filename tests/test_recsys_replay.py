@@ -12,6 +12,7 @@ import pytest
 from data.dataset import Dataset
 from data.events import Event, events, record
 from recsys import clicks, replay
+from recsys.position_model import by_position
 
 N, PLACES = 10, 8
 LOOK = 1 / np.sqrt(np.arange(1, N + 1))  # the share of members who look at each place
@@ -186,6 +187,72 @@ def test_places_are_by_score_with_ties_that_do_not_know_the_log() -> None:
     assert replay.places(cards, np.array([0.1, 0.9, np.nan, 5.0, 1.0, 3.0])).tolist() == [2, 1, 3, 1, 3, 2]
     tied = pd.Series(replay.places(cards, np.zeros(6)), index=pd.MultiIndex.from_frame(cards[["page", "item_id"]]))
     assert tied[0].to_dict() == tied[1].to_dict()
+
+
+# By the position-based model ------------------------------------------------------------------------------------------
+
+
+def test_the_position_model_gives_the_same_answer_with_less_noise() -> None:
+    members = world(1000, seed=1)
+    worst, best = np.argsort(members.attraction), np.argsort(-members.attraction)
+    cards = pages_of(members, each=4, seed=2)
+    places = place_of(cards, worst), place_of(cards, best)
+    found, replayed = by_position(cards, *places), replay.compare(cards, *places)
+    assert found is not None
+    truth = members.value(worst), members.value(best)
+    for (value, low, high), true in zip(found, (*truth, truth[1] - truth[0]), strict=True):
+        assert abs(value - true) < 3 * (high - low) / (2 * 1.96)
+        assert value == pytest.approx(true, rel=0.05)
+    narrow, wide = (high - low for _, low, high in (found.difference, replayed.difference))
+    assert narrow < wide / 2.5
+
+
+def test_intervals_of_the_position_model_cover_the_truth_too() -> None:
+    best, other = np.argsort(-world(1, 0).attraction), np.arange(N)
+    inside = np.zeros(3)
+    for seed in range(200):
+        members = world(150, seed)
+        cards = pages_of(members, each=4, seed=seed)
+        found = by_position(cards, place_of(cards, other), place_of(cards, best), draws=300, seed=seed)
+        assert found is not None
+        whole = World(members.attraction, np.ones(1))
+        truths = (whole.value(other), whole.value(best), whole.value(best) - whole.value(other))
+        inside += [low <= truth <= high for (_, low, high), truth in zip(found, truths, strict=True)]
+    assert ((inside / 200 >= 0.89) & (inside / 200 <= 0.99)).all(), inside / 200
+
+
+def test_where_a_title_needs_its_place_the_position_model_is_wrong_and_replay_is_right() -> None:
+    """Title i is clicked at place i + 1 alone: looks and attraction do not come apart."""
+    rng = np.random.default_rng(0)
+    pages = 8000
+    drawn = np.argsort(rng.random((pages, N)), axis=1)
+    cards = pd.DataFrame(
+        {
+            "page": np.repeat(np.arange(pages), N),
+            "user_id": np.repeat(np.arange(pages) % 400, N),
+            "item_id": drawn.ravel(),
+            "rank": np.tile(np.arange(1, N + 1), pages),
+            "n": N,
+        }
+    )
+    cards["clicked"] = (cards["item_id"] + 1 == cards["rank"]) & (rng.random(len(cards)) < 0.2)
+    own, turned = np.arange(N), np.arange(N)[::-1]
+    found = by_position(cards, place_of(cards, turned), place_of(cards, own), draws=100)
+    replayed = replay.compare(cards, place_of(cards, turned), place_of(cards, own), draws=100)
+    assert found is not None
+    assert replayed.b.replay[0] == pytest.approx(0.2 * PLACES, rel=0.1)
+    assert found.b[0] < 0.5 * replayed.b.replay[0]
+
+
+def test_the_position_model_waits_for_clicks_at_each_place() -> None:
+    cards = pages_of(world(30, 1), each=2, seed=1)
+    order = np.arange(N)
+    assert by_position(cards.assign(clicked=cards["rank"] < 8), place_of(cards, order), place_of(cards, order)) is None
+    assert by_position(cards[:0], np.zeros(0), np.zeros(0)) is None
+    found = by_position(cards.assign(clicked=True), place_of(cards, order), place_of(cards, order[::-1]), visible=N)
+    assert found is not None
+    assert found.a == pytest.approx((N, N, N))  # every card is clicked, wherever it stands
+    assert found.difference == pytest.approx((0, 0, 0), abs=1e-9)
 
 
 # From the event store ------------------------------------------------------------------------------------------------
