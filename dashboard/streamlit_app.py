@@ -19,6 +19,7 @@ st.navigation(
         st.Page("views/reviews.py", title="Reviews", url_path="reviews"),
         st.Page("views/engagement.py", title="Engagement", url_path="engagement"),
         st.Page("views/winback.py", title="Win-back", url_path="win-back"),
+        st.Page("views/experiments.py", title="Experiments", url_path="experiments"),
         st.Page("views/models.py", title="Models", url_path="models"),
         st.Page("views/datasets.py", title="Data", url_path="data"),
     ],

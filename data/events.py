@@ -270,6 +270,18 @@ def members(dataset: str, after: int = 0) -> list[str]:
         return sorted(opened.execute(asked.where(EVENTS.c.kind.in_(DONE_KINDS))).scalars())
 
 
+def extent(dataset: str) -> tuple[int, int]:
+    """The number of a dataset's last event, and how many there are: what is made of them is as new as that.
+
+    Raises:
+        UserError: the database cannot be reached.
+    """
+    asked = select(func.coalesce(func.max(EVENTS.c.number), 0), func.count()).where(EVENTS.c.dataset == dataset)
+    with connection() as opened:
+        last, number = opened.execute(asked).one()
+    return int(last), int(number)
+
+
 def reviews(
     dataset: str, user_id: str | None = None, item_id: str | None = None, after: int = 0, settled: bool = False
 ) -> pd.DataFrame:

@@ -10,6 +10,7 @@ means nothing.
 """
 
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -251,8 +252,12 @@ def evaluate(args: list[str]) -> None:
     parser.add_argument("--protocol", default="leave-one-out", help=f"one of {', '.join(protocols)}")
     parser.add_argument("--config", action="append", help="configuration of one model (default: both quick ones)")
     parser.add_argument("--seeds", type=int, default=1, help="trainings, each with a seed of its own (default: 1)")
+    parser.add_argument("--variety", action="store_true", help="HistoryNet's lists at each step of the variety slider")
     parser.add_argument("--again", action="store_true", help="measure even if the same was measured before")
     known, rest = parser.parse_known_args(args)
+    if known.variety:
+        _evaluate_variety(known, rest)
+        return
     check_protocol(known.protocol, protocols)
     if known.seeds < 1:
         raise UserError(f"--seeds {known.seeds} must be at least 1.")
@@ -271,6 +276,17 @@ def evaluate(args: list[str]) -> None:
         known.again,
     )
     evaluation.show(result, BEST)
+
+
+def _evaluate_variety(known: Namespace, rest: list[str]) -> None:
+    from recsys.variety_cost import measure_variety  # which is made of what stands here
+
+    check_protocol(known.protocol, PROTOCOLS)
+    if known.seeds != 1 or len(known.config or ()) > 1:
+        raise UserError("--variety measures one model with one seed: leave --seeds out and give one --config at most.")
+    config = known.config[0] if known.config else None
+    result = measure_variety(open_dataset(known.dataset), rest, known.protocol, known.again, config)
+    evaluation.show(result, {})
 
 
 def over_seeds(run_of: Callable[[int], Run], seeds: int) -> dict[str, Any]:

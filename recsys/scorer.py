@@ -38,7 +38,7 @@ from recsys.content import content_tokens, genre_matrix
 from recsys.feedback import Feedback
 from recsys.filters import Catalogue, Chosen
 from recsys.history import HistoryModule
-from recsys.interactions import Vocabulary
+from recsys.interactions import Histories, Vocabulary
 from recsys.module import RankingModule
 from recsys.neumf import NeuMFModule
 from recsys.ranking import top_k
@@ -243,9 +243,10 @@ class Recommender:
             excluded: positions of titles to leave out.
         """
         n_items = len(self.vocabulary.item_ids)
-        hidden = self.feedback.hidden.take(users) if chosen.hide_seen else None
+        said = self.feedback.take(users)
+        hidden = said.hidden if chosen.hide_seen else None
         first, found = 0, []
-        for order in self._scores(users):
+        for order in self._scores(users, said):
             last = first + len(order)
             # Of all titles, whether they may be listed or not.
             shares = order.softmax(1) if isinstance(self.module, HistoryModule) else None
@@ -269,27 +270,53 @@ class Recommender:
             items, values, shown = (whole.gather(1, places) for whole in (items, values, shown))
         return items, values, shown
 
-    def _scores(self, users: np.ndarray) -> Iterator[Tensor]:
-        """What to sort by, for `users` in `members`: tensors (some of the users, n_items), one after the other."""
+    @torch.no_grad()
+    def scores_among(self, users: np.ndarray, said: Feedback, titles: np.ndarray) -> np.ndarray:
+        """What some titles are sorted by, each row's own, given what its member had said at that moment.
+
+        Nothing is read from `feedback`: the rows may be one member at several times, see recsys/replay_scores.py.
+
+        Args:
+            users: each row's member in the vocabulary's order, or `len(vocabulary.user_ids)` for a stranger. (rows,).
+            said: of the rows, in their order; `hidden` is not looked at.
+            titles: positions in the vocabulary, -1 for none. Shape: (rows, titles).
+
+        Returns:
+            Shape (rows, titles); NaN where there is no title.
+        """
+        found, first = [], 0
+        for order in self._scores(users, said):
+            at = torch.from_numpy(titles[first : first + len(order)])
+            found.append(order.gather(1, at.clamp_min(0)).masked_fill(at < 0, torch.nan))
+            first += len(order)
+        return torch.cat(found).double().numpy() if found else np.zeros(titles.shape)
+
+    def _scores(self, users: np.ndarray, said: Feedback) -> Iterator[Tensor]:
+        """What to sort by, for `users` in `members`: tensors (some of the users, n_items), one after the other.
+
+        Args:
+            said: by them, in their order.
+        """
         module, block_of = self.module, _BLOCK if self.module.device.type == "cpu" else _GPU_BLOCK
         size = max(1, block_of // len(self.vocabulary.item_ids))
         if isinstance(module, HistoryModule):
-            encoded = module.encode(latest_events(self.feedback.wanted.take(users)).to(module.device))
+            encoded = module.encode(latest_events(said.wanted).to(module.device))
         for first in range(0, len(users), size):
             block = users[first : first + size]
+            some = np.arange(first, first + len(block))
             if isinstance(module, HistoryModule):
                 logits = module.decode(encoded.block(first, first + len(block))).float().cpu()
-                self._lower_neighbours(logits, block)
+                self._lower_neighbours(logits, said.disliked.take(some))
             else:
-                logits = self._scores_of_known(block)
+                logits = self._scores_of_known(block, said.wanted.take(some))
             yield logits
 
-    def _scores_of_known(self, users: np.ndarray) -> Tensor:
+    def _scores_of_known(self, users: np.ndarray, wanted: Histories) -> Tensor:
         """The same of a module that knows the members of its training: popularity for others."""
         at = torch.from_numpy(users)
         trained = at < len(self.vocabulary.user_ids)
         logits = torch.from_numpy(self.popularity.astype(np.float32)).repeat(len(at), 1)
-        seen = self.feedback.wanted.take(users[trained.numpy()])
+        seen = wanted.take(np.flatnonzero(trained.numpy()))
         logits[trained] = self.module.score(at[trained].to(self.module.device), seen).float().cpu()
         return logits
 
@@ -298,12 +325,11 @@ class Recommender:
         trained = torch.from_numpy(users < len(self.vocabulary.user_ids))[:, None]
         return torch.where(trained, values.sigmoid(), values / max(1, len(self.vocabulary.user_ids)))
 
-    def _lower_neighbours(self, logits: Tensor, users: np.ndarray) -> None:
-        """Take from each title how much it is like what the member gave a thumb down, in place.
+    def _lower_neighbours(self, logits: Tensor, disliked: Histories) -> None:
+        """Take from each title how much it is like what the row's member gave a thumb down, in place.
 
         logit(i) -= DISLIKE * the largest similarity of i with such a title, where that is positive.
         """
-        disliked = self.feedback.disliked.take(users)
         if not len(disliked.items):
             return
         most = torch.zeros_like(logits)

@@ -22,7 +22,7 @@ from data.dataset import Dataset, Source, write_dataset
 from recsys import pages
 
 APP = Path(__file__).resolve().parents[1] / "dashboard" / "streamlit_app.py"
-PAGES = ("home", "title", "today", "reviews", "engagement", "winback", "models", "datasets")
+PAGES = ("home", "title", "today", "reviews", "engagement", "winback", "experiments", "models", "datasets")
 
 
 def opened(page: str, **query: str) -> AppTest:
@@ -73,7 +73,7 @@ def test_every_page_with_everything(page: str, full: Dataset) -> None:
 def test_every_page_with_nothing_at_all(page: str, marquee_home: Path) -> None:
     app = opened(page)
     text = check_calm(app)
-    if page in ("home", "today", "reviews", "engagement", "winback", "models"):
+    if page in ("home", "today", "reviews", "engagement", "winback", "experiments", "models"):
         assert "Nothing is loaded yet" in text
         assert "Prepare the demo" in [button.label for button in app.button]
 

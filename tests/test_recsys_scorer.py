@@ -689,8 +689,8 @@ def test_neighbours_of_many_thumbs_are_lowered_in_parts(bare: Dataset, monkeypat
     similarity = recommender._similarity
     monkeypatch.setattr(recommender, "_similarity", lambda titles: (sizes.append(len(titles)), similarity(titles))[1])
     at = recommender.positions(["u2", "u5"])
-    (whole,) = recommender._scores(at)
+    (whole,) = recommender._scores(at, recommender.feedback.take(at))
     monkeypatch.setattr(scorer, "_BLOCK", 2 * whole.shape[1])
-    (again,) = recommender._scores(at)
+    (again,) = recommender._scores(at, recommender.feedback.take(at))
     np.testing.assert_allclose(again, whole)
     assert sizes == [6, 2, 2, 2]
