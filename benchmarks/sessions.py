@@ -35,15 +35,17 @@ class Visit:
     exceptions: list[str] = field(default_factory=list)
 
 
-def click(visit: Visit, url: str, until: float, most: int | None = None, seed: int = 0) -> None:
+def click(visit: Visit, url: str, until: float, think: float, most: int | None = None, seed: int = 0) -> None:
     """Act on the billboard, search, go back to the page, until the time is over, `most` events are acknowledged or the
-    server is gone."""
+    server is gone; with a pause of `think` seconds on average (exponential) before each."""
     chance = random.Random(seed)
     try:
         visitor = Visitor(url)
         answer = visitor.open(member=visit.member)
         while time.monotonic() < until and (most is None or len(visit.acknowledged) < most):
             visit.exceptions += answer.exceptions
+            if think:
+                time.sleep(chance.expovariate(1 / think))
             key = f"billboard-{visit.member}"
             if key in answer.components and chance.random() < 0.7:
                 kind = chance.choice(ACTIONS)
@@ -64,12 +66,14 @@ def click(visit: Visit, url: str, until: float, most: int | None = None, seed: i
         return
 
 
-def together(server: Server, members: list[str], seconds: float, most: int | None = None) -> tuple[list[Visit], Any]:
+def together(
+    server: Server, members: list[str], seconds: float, think: float = 0.0, most: int | None = None
+) -> tuple[list[Visit], Any]:
     """A visitor for each member, all at once; returns what they did, and a function that waits for them."""
     until = time.monotonic() + seconds
     visits = [Visit(member) for member in members]
     threads = [
-        threading.Thread(target=click, args=(visit, server.url, until, most, seed), daemon=True)
+        threading.Thread(target=click, args=(visit, server.url, until, think, most, seed), daemon=True)
         for seed, visit in enumerate(visits)
     ]
     for thread in threads:
@@ -107,6 +111,7 @@ def sessions(args: list[str]) -> None:
     parser.add_argument("--data.dataset", dest="dataset", default="demo", help="dataset (default: demo)")
     parser.add_argument("--sessions", type=int, default=20, help="visitors at once (default: 20)")
     parser.add_argument("--seconds", type=int, default=300, help="for how long (default: 300)")
+    parser.add_argument("--think", type=float, default=2.0, help="mean seconds between two clicks (default: 2)")
     known = parser.parse_args(args)
     dataset = open_dataset(known.dataset)
     if known.sessions < 1 or known.seconds < 10:
@@ -117,9 +122,9 @@ def sessions(args: list[str]) -> None:
         with dashboard(home.home(), dataset.name, MARQUEE_DATABASE_URL=database) as server:
             first = Visitor(server.url).open()  # loads the tables, starts loading the model
             time.sleep(5)
-            visits, wait = together(server, [str(user) for user in users], known.seconds)
+            visits, wait = together(server, [str(user) for user in users], known.seconds, known.think)
             memory = []
-            while time.monotonic() and any(not visit.seconds for visit in visits):
+            while any(not visit.seconds for visit in visits):
                 time.sleep(0.1)
             started = time.monotonic()
             while time.monotonic() - started < known.seconds - 2:
@@ -127,17 +132,24 @@ def sessions(args: list[str]) -> None:
                 time.sleep(1)
             wait()
         lost, doubled = lost_and_doubled(database, visits)
-    _print(first.seconds, visits, memory, lost, doubled, known.seconds)
+    _print(first.seconds, visits, memory, lost, doubled, known.seconds, known.think)
 
 
 def _print(
-    first: float, visits: list[Visit], memory: list[float], lost: list[Any], doubled: list[Any], seconds: int
+    first: float,
+    visits: list[Visit],
+    memory: list[float],
+    lost: list[Any],
+    doubled: list[Any],
+    seconds: int,
+    think: float,
 ) -> None:
     every = np.concatenate([visit.seconds for visit in visits])
     exceptions = sum(len(visit.exceptions) for visit in visits)
     n_kept = sum(len(visit.acknowledged) for visit in visits)
     third = max(1, len(memory) // 3)
-    print(f"{len(visits)} sessions for {seconds} s: {len(every):,} interactions, {n_kept:,} events acknowledged")
+    print(f"{len(visits)} sessions for {seconds} s, {think:g} s between two clicks: {len(every):,} interactions, "
+          f"{n_kept:,} events acknowledged")  # fmt: skip
     table = pd.Series(
         {
             "first page, cold": first,

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dashboard import page, store, welcome
 from dashboard.shelf import component
+from data import events
 from data.dataset import Dataset
 from data.errors import UserError
 from data.schema import SCORES
@@ -24,8 +25,8 @@ def members(seen: Viewing) -> list[str]:
     """Member ids for the list: all in natural order, or the most active ones when there are too many."""
     ids = [str(user_id) for user_id in seen.user_ids]
     if len(ids) > LISTED:
-        events = dict(zip(ids, seen.events_per_member.tolist(), strict=True))
-        ids = sorted(ids, key=lambda user_id: -events[user_id])[:LISTED]
+        active = dict(zip(ids, seen.events_per_member.tolist(), strict=True))
+        ids = sorted(ids, key=lambda user_id: -active[user_id])[:LISTED]
     return sorted(ids, key=lambda user_id: (len(user_id), user_id))
 
 
@@ -90,14 +91,22 @@ def profiles(data: Dataset, now: str | None, new: list[str]) -> list[str]:
     return faces
 
 
-def ranked(data: Dataset, user_id: str) -> tuple[pd.DataFrame, bool]:
-    """The member's rows of the recommendations table, by the live model or else as scored, and whether their scores are
-    probabilities."""
+def happened(data: Dataset, user_id: str) -> pd.DataFrame:
+    """See dashboard.store.happened; nothing while the database cannot be read."""
     try:
-        did: tuple[str, ...] | None = tuple(store.happened(data, user_id)["event_id"])
+        return store.happened(data, user_id)
     except UserError:
-        did = None
-    live = store.match_of(data, user_id, did)
+        return events.nothing()
+
+
+def ranked(data: Dataset, user_id: str, since: pd.DataFrame) -> tuple[pd.DataFrame, bool]:
+    """The member's rows of the recommendations table, by the live model or else as scored, and whether their scores are
+    probabilities.
+
+    Args:
+        since: see dashboard.store.happened.
+    """
+    live = store.match_of(data, user_id, since)
     if live is not None:
         return live, rows.are_probabilities(live)
     scored = store.scores(data.name, "recommendations")
@@ -108,7 +117,7 @@ def ranked(data: Dataset, user_id: str) -> tuple[pd.DataFrame, bool]:
 
 def match(data: Dataset, seen: Viewing, user_id: str, item_ids: Sequence[str]) -> pd.DataFrame:
     """`match` (0 to 1, NaN where it is not known) and `reason_item_id` of some titles for a member, by item_id."""
-    scored, probabilities = ranked(data, user_id)
+    scored, probabilities = ranked(data, user_id, happened(data, user_id))
     unseen = len(store.catalogue(data)) - len(seen.history(user_id).known)
     mine = rows.scored(scored[scored["item_id"].isin(item_ids)], unseen, probabilities=probabilities)
     return mine.set_index("item_id")[["match", "reason_item_id"]].reindex(list(item_ids))

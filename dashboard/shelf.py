@@ -5,7 +5,7 @@ is data; a title's text reaches the page through textContent only.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.posters import colours, poster, year_text
+from data.schema import GENRES, YEAR
 from recsys.pages import Row
 from recsys.rows import cards
 from recsys.viewing import shown, title_of
@@ -40,27 +41,35 @@ def reason_text(reason_item_id: str | None, catalogue: pd.DataFrame) -> str:
     return f"Because you watched {shown(catalogue, reason_item_id)}"
 
 
+drawn_poster = lru_cache(maxsize=20_000)(poster)  # measuring a title's words takes as long as all else of a card
+
+
 def card_data(row: Row, catalogue: pd.DataFrame) -> list[dict[str, Any]]:
     """What the component needs for each card, in order; cards without a title in the catalogue are left out."""
-    listed = row.cards[row.cards["item_id"].isin(catalogue.index)]
+    at = catalogue.index.get_indexer(pd.Index(row.cards["item_id"]))
+    listed, titles = row.cards[at >= 0], catalogue.iloc[at[at >= 0]]
+    because = pd.Index(listed["reason_item_id"])
+    reasons = catalogue["shown_title"].reindex(because.where(because.notna(), ""))
     drawn_cards = []
-    for card in listed.to_dict("records"):
-        title = title_of(catalogue, card["item_id"])
-        drawn = poster(title.shown, title.year, title.genres)
+    columns = (titles[name] for name in ("shown_title", YEAR, GENRES))
+    for card, name, year, its_genres, reason in zip(
+        listed.to_dict("records"), *columns, reasons.to_numpy(object), strict=True
+    ):
+        drawn = drawn_poster(str(name), float(year), tuple(its_genres))
         percent = match_percent(card["match"])
-        genres = ", ".join(title.genres[:3])
-        spoken = [title.shown, year_text(title.year), genres, f"{percent} % match" if percent else ""]
+        genres = ", ".join(its_genres[:3])
+        spoken = [name, year_text(year), genres, f"{percent} % match" if percent else ""]
         drawn_cards.append(
             {
-                "id": title.item_id,
+                "id": card["item_id"],
                 "title": drawn.title,
-                "shown": title.shown,
+                "shown": name,
                 "foot": drawn.foot,
                 "size": drawn.size,
                 "background": drawn.background,
                 "badge": f"{percent} %" if percent else "",
                 "genres": genres,
-                "note": card["note"] or reason_text(card["reason_item_id"], catalogue),
+                "note": card["note"] or (f"Because you watched {reason}" if isinstance(reason, str) else ""),
                 "name": ", ".join(part for part in spoken if part),
             }
         )

@@ -241,7 +241,7 @@ def _lists(data: Dataset, step: float) -> None:
         )
         return
     options = members.members(seen)
-    now = members.chosen_member(seen)
+    now = members.chosen_member(data, seen)
     if now is not None and now not in options:
         options = [now, *options]
     member = st.selectbox(

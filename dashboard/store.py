@@ -380,7 +380,10 @@ def _load(model: str, run: Path) -> Any:
     """The very run that was asked for: while it waits for its turn another one may have come into use."""
     module, engine = ENGINE[model]
     try:
-        return getattr(importlib.import_module(module), engine).load(run)
+        loaded = getattr(importlib.import_module(module), engine).load(run)
+        if model == "recommender":
+            loaded.feedback  # noqa: B018  (read now, once for all members, so that no page waits for it)
+        return loaded
     except Exception:
         _log.exception("The run %s could not be loaded by %s", run, module)
         raise
@@ -428,28 +431,28 @@ def similar(data: Dataset, item_id: str, k: int = 60) -> pd.DataFrame | None:
         return None
 
 
-def match_of(data: Dataset, user_id: str, did: tuple[str, ...] | None) -> pd.DataFrame | None:
+def match_of(data: Dataset, user_id: str, since: pd.DataFrame) -> pd.DataFrame | None:
     """Every title that is new to a member as rows of the recommendations table, by what the live model knows now, what
     the member just did included; None while it is not loaded, or when it does not know the member.
 
     Args:
-        did: ids of the events of `happened`; None where these cannot be read.
+        since: see `happened`.
     """
     model = live(data.name, "recommender")
     if model is None or not model.ready:
         return None
-    found = _ranked(model.dataset, model.run_id, data.fingerprint, user_id, did or (), data, model)
+    did = tuple(since["event_id"])
+    found = _ranked(model.dataset, model.run_id, data.fingerprint, user_id, did, since, model)
     return found if len(found) else None
 
 
 @st.cache_resource(max_entries=256, show_spinner=False)
 def _ranked(
-    source: str, run_id: str, fingerprint: str, user_id: str, did: tuple[str, ...], _data: Dataset, _model: Live
+    source: str, run_id: str, fingerprint: str, user_id: str, did: tuple[str, ...], _since: pd.DataFrame, _model: Live
 ) -> pd.DataFrame:
     own = copy.copy(_model.future.result())  # what it learns of this member stays out of the one that all share
-    since = happened(_data, user_id) if did else events.nothing()
-    if len(since):
-        own.update(user_id, since.rename(columns={"service_time": TIMESTAMP})[[ITEM_ID, KIND, RATING, TIMESTAMP]])
+    if len(_since):
+        own.update(user_id, _since.rename(columns={"service_time": TIMESTAMP})[[ITEM_ID, KIND, RATING, TIMESTAMP]])
     return pages.ranked(own, user_id).assign(run_id=run_id)
 
 

@@ -224,8 +224,8 @@ def _add(table: Table, rows: list[dict[str, Any]], name: str) -> int:
     with connection() as opened:
         for start in range(0, len(rows), 500):  # SQLite takes 32,766 values in a statement
             part = rows[start : start + 500]
-            asked = insert(opened, table).values(part).on_conflict_do_nothing(index_elements=[name])
-            added += len(opened.execute(asked.returning(table.c[name])).all())
+            asked = insert(opened, table).on_conflict_do_nothing(index_elements=[name])
+            added += len(opened.execute(asked.returning(table.c[name]), part).all())
     return added
 
 

@@ -160,8 +160,9 @@ def test_rows_change_with_what_was_done(data: Dataset) -> None:
     from dashboard.views import home as view
 
     def rows() -> dict[str, list[str]]:
-        did = tuple(store.happened(data, "u1")["event_id"])
-        found, _, _ = view.home_page(str(data.folder), data.fingerprint, (None,), None, "u1", did, data)
+        since = store.happened(data, "u1")
+        did = tuple(since["event_id"])
+        found, _, _ = view.home_page(str(data.folder), data.fingerprint, (None,), None, "u1", did, data, since)
         return {row.title: row.cards["item_id"].tolist() for row in found.rows} | {
             "billboard": found.billboard["item_id"].tolist()
         }

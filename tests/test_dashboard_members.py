@@ -132,14 +132,14 @@ def test_the_live_recommender_knows_at_once_what_a_member_did_and_tells_nobody_e
     shared, future = Recommender(), Future()  # type: ignore[var-annotated]
     future.set_result(shared)
     monkeypatch.setattr(store, "live", lambda name, model: store.Live("demo", f"run {uuid.uuid4()}", future))
-    ranked, probabilities = members.ranked(data, "u1")
+    ranked, probabilities = members.ranked(data, "u1", members.happened(data, "u1"))
     assert probabilities
     assert ranked["item_id"].iloc[0] == "i39"
     events.record(data, [Event("u1", "watch", "i39"), Event("u1", "impression", "i38")])
-    ranked, _ = members.ranked(data, "u1")
+    ranked, _ = members.ranked(data, "u1", members.happened(data, "u1"))
     assert ranked["item_id"].iloc[0] == "i38"  # offered is not watched
     assert shared.told == []
-    assert members.ranked(data, "u3")[0]["item_id"].iloc[0] == "i39"
+    assert members.ranked(data, "u3", members.happened(data, "u3"))[0]["item_id"].iloc[0] == "i39"
     seen = store.viewing(data)
     assert seen is not None
     told = members.match(data, seen, "u1", ["i39", "i38", "no title"])

@@ -1,5 +1,6 @@
 """Home: who is watching, a search, one billboard, rows of titles."""
 
+import pandas as pd
 import streamlit as st
 
 from dashboard import choices, members, offers, onboarding, page, shelf, store
@@ -29,24 +30,24 @@ def home_page(
     scored_at: tuple[float | None, ...],
     run: str | None,
     member: str,
-    did: tuple[str, ...] | None,
+    did: tuple[str, ...],
     _data: Dataset,
+    _since: pd.DataFrame,
 ) -> tuple[pages.Page, str | None, bool]:
     """Billboard and rows of a member, the run of the recommender behind them, and whether its scores are probabilities.
 
     Args:
         scored_at: ages of the score tables `TABLES`.
         run: the live recommender; None without one, then the table of recommendations stands in.
-        did: ids of what the member did since the tables were written; None where that cannot be known.
+        did: ids of what the member did since the tables were written, and `_since` these events.
     """
     seen = store.viewing(_data)
     if seen is None:
         return pages.Page(cards([]), []), None, False
-    since = store.happened(_data, member) if did is not None else events.nothing()
-    mine = seen.history(member).continued(since)
+    mine = seen.history(member).continued(_since)
     favourite = latest_favourite(mine)
     similar = store.similar(_data, favourite) if run and favourite else None
-    ranked, probabilities = members.ranked(_data, member)
+    ranked, probabilities = members.ranked(_data, member, _since)
     made = pages.home_rows(
         mine,
         seen,
@@ -56,7 +57,7 @@ def home_page(
         probabilities=probabilities,
         forecasts=store.title_forecasts(_data),
         sentiment=store.title_sentiment(_data),
-        listed=store.listed(_data, member, since),
+        listed=store.listed(_data, member, _since),
     )
     return made, None if ranked.empty else str(ranked["run_id"].iloc[0]), probabilities
 
@@ -112,11 +113,12 @@ def _rows(data: Dataset, seen: Viewing, member: str) -> None:
     run = live.run_id if live is not None and live.ready else None
     ages = tuple(store.scored_at(data.name, table) for table in TABLES)
     try:
-        did = tuple(store.happened(data, member)["event_id"])
+        since, is_known = store.happened(data, member), True
     except UserError as mistake:  # the rows are there without what happened since
         page.notice("warn", str(mistake))
-        did = None
-    made, scored_by, probabilities = home_page(str(data.folder), data.fingerprint, ages, run, member, did, data)
+        since, is_known = events.nothing(), False
+    did = tuple(since["event_id"])
+    made, scored_by, probabilities = home_page(str(data.folder), data.fingerprint, ages, run, member, did, data, since)
     offered = offers.offer(data, member, made, scored_by)
     top, shelves = offered.page
     if len(top):
@@ -138,7 +140,7 @@ def _rows(data: Dataset, seen: Viewing, member: str) -> None:
             open_title(picked, member)
     if not shelves:
         page.empty("Nothing left to show", "This member has seen every title that the dataset knows.")
-    if did is not None:
+    if is_known:
         offers.shown(data, member, offered)
     _foot(data, seen, scored_by, probabilities)
 
