@@ -13,7 +13,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,18 +98,21 @@ class Visitor:
     """One session, at the home page."""
 
     def __init__(self, url: str) -> None:
-        self._socket = connect(
-            url.replace("http", "ws") + "/_stcore/stream",
-            subprotocols=["streamlit"],  # type: ignore[list-item]
-            max_size=None,
-            open_timeout=60,
+        self._open = ExitStack()
+        self._socket = self._open.enter_context(
+            connect(
+                url.replace("http", "ws") + "/_stcore/stream",
+                subprotocols=["streamlit"],  # type: ignore[list-item]
+                max_size=None,
+                open_timeout=60,
+            )
         )
         self._page_hash, self._query, self._url = "", "", url
         self._fragment: dict[str, str] = {}  # element: the fragment that drew it
         self.last = Answer(0.0)
 
     def close(self) -> None:
-        self._socket.close()
+        self._open.close()
 
     def open(self, **query: str) -> Answer:
         """The home page as of an address."""

@@ -317,14 +317,14 @@ def counts(dataset: Dataset) -> dict[str, int]:
 
 
 def waiting(dataset: Dataset) -> tuple[int, int]:
-    """How many events and reviews of a dataset are not in its tables yet.
+    """How many events and reviews of a dataset are not in its tables yet; what was only shown or clicked does not
+    count.
 
     Raises:
         UserError: the database cannot be reached.
     """
     found = counts(dataset)
-    written = found.pop("review", 0)
-    return sum(found.values()), written
+    return sum(found.get(kind, 0) for kind in DONE_KINDS), found.get("review", 0)
 
 
 def nothing() -> pd.DataFrame:

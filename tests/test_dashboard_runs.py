@@ -254,10 +254,12 @@ def test_the_live_model_is_the_run_that_was_asked_for(full: Dataset, monkeypatch
     loaded: list[Path] = []
 
     class Engine:
+        feedback = ()
+
         @staticmethod
-        def load(run: Path) -> Path:
+        def load(run: Path) -> "Engine":
             loaded.append(run)
-            return run
+            return Engine()
 
     monkeypatch.setattr("recsys.scorer.Recommender", Engine)
     for arguments in waiting:
