@@ -14,10 +14,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 
 from data import schema
@@ -209,3 +211,86 @@ def test_click_through(page: Page, address: str, road: Path) -> None:
     go(page, "Data")
     expect(page.get_by_text("100,000", exact=False).first).to_be_visible()
     settled(page)
+
+
+PATHS = ("", "title?title=50", "today", "reviews", "engagement", "win-back", "experiments", "models", "data")
+# Opened at a deep address Streamlit's own client looks for its server under that address first; the 404 is its answer.
+PROBES = re.compile(r"/_stcore/(health|host-config)$")
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("width", [390, 1024])
+def test_every_page_is_accessible_and_silent(page: Page, address: str, scheme: Any, width: int) -> None:
+    """axe-core finds nothing serious, the console is empty, nothing scrolls sideways."""
+    browser = page.context.browser
+    assert browser is not None
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    tab, failed, said = context.new_page(), [], []
+    tab.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
+    tab.on("console", lambda line: said.append(line.text) if line.type == "error" else None)
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    for path in PATHS:
+        tab.goto(f"{address}/{path}")
+        expect(tab.locator("h1").first).to_be_visible()
+        settled(tab)
+        tab.wait_for_timeout(700)  # what is drawn late, and colours that fade in
+        found = Axe().run(tab).response["violations"]
+        grave = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+        assert grave == [], f"{path} at {width}, {scheme}"
+        wide = tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, f"{path} scrolls sideways at {width}"
+    assert [url for url in failed if not PROBES.search(url)] == []
+    assert [line for line in said if "404" not in line] == []
+    context.close()
+
+
+def test_from_a_click_to_the_win_back_list(page: Page, address: str, road: Path) -> None:
+    """A member finds a title, lists it and writes a bad review; the team answers, and sees it beside the member."""
+    scored = pd.read_parquet(road / "scores" / "demo" / "retention.parquet")
+    listed = scored[(scored["band"] == "high") & (scored["days_since_last"] <= 90)]
+    away = listed.loc[((1 - listed["p_return"]) * listed["usual_visits"]).idxmax(), "user_id"]
+    page.goto(f"{address}/?member={away}")
+    heading = page.locator(".billboard h1")
+    expect(heading).to_be_visible()
+    settled(page)
+
+    # The billboard acts at once, and what it did can be undone.
+    page.locator(".billboard").get_by_role("button", name="Put ").click()
+    expect(page.get_by_text("My list", exact=True).first).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("button", name="Undo")).to_have_count(0)
+    settled(page)
+
+    # A search forgives; the title's page keeps what is done there.
+    page.get_by_role("searchbox", name="Search titles").fill("godfahter")
+    page.locator(".shelf .card").filter(has_text="GODFATHER").first.click()
+    expect(page.get_by_role("heading", name="The Godfather", level=1)).to_be_visible()
+    settled(page)
+    page.get_by_role("button", name="My list").click()
+    expect(page.get_by_role("button", name="On my list")).to_be_visible()
+    text = f"A dull, awful, boring film; the acting is terrible and the ending is worse. Written by {away}."
+    page.get_by_role("textbox", name=re.compile("What did you think")).fill(text)
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text(re.compile(r"The model gives \d+ % to positive"))).to_be_visible()
+    settled(page)
+
+    # The list is on the member's page.
+    page.get_by_role("link", name="Home", exact=True).first.click()
+    expect(page.locator('.shelf[aria-label="My list"] .card').first).to_be_visible()
+    settled(page)
+
+    # The team finds the review and approves the reply; the win-back list knows, and is exported.
+    go(page, "Reviews")
+    page.get_by_role("textbox", name="Search").fill("the acting is terrible and the ending is worse")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(re.compile(r"1 review$")).first).to_be_visible()
+    settled(page)
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text(re.compile("Reply approved")).first).to_be_visible()
+    go(page, "Win-back")
+    expect(page.get_by_text(re.compile("Wrote of The Godfather: .*; the reply is approved"))).to_be_visible()
+    with page.expect_download() as export:
+        page.get_by_role("button", name="Export as CSV").click()
+    exported = pd.read_csv(export.value.path(), dtype=str)
+    assert str(away) in set(exported["user_id"])
+    assert exported.set_index("user_id").loc[str(away), "review_of"] == "The Godfather"
