@@ -70,8 +70,8 @@ def add(data: Dataset, name: str, chosen: list[str]) -> None:
 
 def _toggle() -> None:
     """Pick a title, or put it back; runs before the dialog is drawn again."""
-    item_id = st.session_state["welcome-picker"].toggled
-    chosen: list[str] = st.session_state["welcome"]
+    item_id = getattr(st.session_state.get("welcome-picker"), "toggled", None)
+    chosen: list[str] = st.session_state.setdefault("welcome", [])
     if item_id in chosen:
         chosen.remove(item_id)
     elif item_id is not None:

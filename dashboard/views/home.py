@@ -147,7 +147,7 @@ def _rows(data: Dataset, seen: Viewing, member: str) -> None:
 
 def _act(data: Dataset, member: str, offered: offers.Offer, item_id: str, name: str, key: str) -> None:
     """What was chosen on the billboard happens before anything is drawn, so that everything drawn knows of it."""
-    kind = st.session_state[key].acted
+    kind = str(getattr(st.session_state.get(key), "acted", ""))  # none in a session from before a restart
     said = {
         "watch": f"Watched {name}",
         "list_add": f"Put {name} on your list",
