@@ -1,0 +1,72 @@
+"""What only a browser sees: the menu on a phone, stars, what stands on the page while it is made. On generated data."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dashboard_home as made
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from benchmarks.visitor import dashboard
+from data.dataset import Dataset
+
+pytestmark = pytest.mark.slow
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
+PATIENCE_MS = 60_000
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), "")
+    assert found, "no Chromium found: install it, e.g. sudo apt-get install chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def url(small_dataset: Callable[..., Dataset], marquee_home: Path) -> Iterator[str]:
+    made.write_everything(small_dataset("demo"))
+    with dashboard(marquee_home, "demo") as server:
+        yield server.url
+
+
+def tab(browser: Browser, size: dict[str, int]) -> Page:
+    page = browser.new_context(viewport=size, color_scheme="dark").new_page()  # type: ignore[arg-type]
+    page.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    return page
+
+
+def settled(page: Page) -> None:
+    page.wait_for_selector('[data-test-script-state="notRunning"]', state="attached")
+    assert page.locator('[data-testid="stException"]').count() == 0
+
+
+def test_the_menu_of_a_phone_closes_when_a_page_was_chosen(browser: Browser, url: str) -> None:
+    page = tab(browser, PHONE)
+    page.goto(url)
+    settled(page)
+    for name in ("Models", "Today"):
+        page.get_by_role("button", name="Expand sidebar").click()
+        link = page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True)
+        expect(link).to_be_in_viewport()
+        link.click()
+        expect(page.get_by_role("heading", name=name, level=1)).to_be_visible()
+        expect(link).not_to_be_in_viewport()
+
+
+def test_stars_stay_as_they_were_given(browser: Browser, url: str) -> None:
+    page = tab(browser, DESK)
+    page.goto(f"{url}/title?title=i3&member=u1")
+    stars = page.get_by_role("radiogroup").first.get_by_role("radio")
+    for _ in range(2):  # the second click is one on the star that is given
+        stars.nth(3).click()
+        expect(page.get_by_test_id("stToast").last).to_contain_text("4 stars")
+        settled(page)
+        expect(stars.nth(3)).to_be_checked()
