@@ -40,6 +40,8 @@ def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
             notice(
                 "bad", f"This part of the page could not be drawn; nothing was changed. What went wrong is in {place}."
             )
+        finally:
+            store.first_page.set()
 
     return wrapper
 

@@ -63,9 +63,7 @@ class Dataset:
     def path(self, table: str) -> Path:
         return self.folder / f"{table}.parquet"
 
-    def read(
-        self, table: str, columns: Sequence[str] | None = None, categories: Sequence[str] = ()
-    ) -> pd.DataFrame:
+    def read(self, table: str, columns: Sequence[str] | None = None, categories: Sequence[str] = ()) -> pd.DataFrame:
         """The table, checked against its schema; strings as `string[pyarrow]`, times as `datetime64[us, UTC]`.
 
         Args:
