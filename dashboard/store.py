@@ -377,14 +377,14 @@ class Live:
 
 _loaders = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
 first_page = threading.Event()  # set once the server has drawn a page, or somebody waits for a model
-_FIRST_PAGE_SECONDS = 4.0
+FIRST_PAGE_SECONDS = 4.0
 
 
 def _load(model: str, run: Path) -> Any:
     """The very run that was asked for: while it waits for its turn another one may have come into use."""
     module, engine = ENGINE[model]
     # To import torch takes Python's lock for seconds, and would double the time to a server's first page.
-    first_page.wait(_FIRST_PAGE_SECONDS)
+    first_page.wait(FIRST_PAGE_SECONDS)
     try:
         loaded = getattr(importlib.import_module(module), engine).load(run)
         if model == "recommender":

@@ -39,6 +39,13 @@ def warm() -> None:
         store.title_forecasts(data)
         store.title_sentiment(data)
         store.live(name, "recommender")
+        store.first_page.wait(store.FIRST_PAGE_SECONDS)
+        store.described(data)
+        if data.has("interactions") and data.time_kind == "real":
+            from dashboard import charts, staying  # noqa: F401
+
+            store.panel(data)
+            staying.frames(data)
     except UserError as mistake:
         _log.warning("%s", mistake)
     except Exception:
