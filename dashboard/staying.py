@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, page, store
+from dashboard.skeleton import loading
 from data.dataset import Dataset, open_dataset
 from forecasting.cohorts import MONTH_DAYS, cohort_triangle, lifecycle, n_day_retention
 
@@ -39,7 +40,8 @@ def frames(data: Dataset) -> dict[str, pd.DataFrame]:
 def render(data: Dataset) -> None:
     """Four charts, in two columns where there is room."""
     st.subheader("How members stay")
-    drawn = frames(data)
+    with loading("charts", "Counting who stays …", once=f"staying-{data.name}"):
+        drawn = frames(data)
     dark = page.dark()
     left, right = st.columns(2, gap="large")
     with left:

@@ -8,18 +8,20 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard import skeleton
+
 FOLDER = Path(__file__).parent
 
 
 def draw() -> None:
     st.set_page_config(page_title="Marquee", page_icon=str(FOLDER / "static" / "favicon.png"), layout="wide")
     # A style alone is put with the toasts, and the first toast of a fragment would take it away.
-    style, script = ((FOLDER / name).read_text("utf-8") for name in ("style.css", "menu.js"))
-    html = f"<style>{style}</style><script id='menu'>{script}</script><span hidden></span>"
+    style, bones, script = ((FOLDER / name).read_text("utf-8") for name in ("style.css", "skeleton.css", "menu.js"))
+    html = f"<style>{style}{bones}</style><script id='menu'>{script}</script><span hidden></span>"
     st.html(html, unsafe_allow_javascript=True)
     st.logo(str(FOLDER / "static" / "logo.svg"), size="medium")
 
-    st.navigation(
+    chosen = st.navigation(
         [
             st.Page("views/home.py", title="Home", default=True),
             st.Page("views/title.py", title="Title", url_path="title", visibility="hidden"),
@@ -32,12 +34,17 @@ def draw() -> None:
             st.Page("views/datasets.py", title="Data", url_path="data"),
         ],
         position="top",
-    ).run()
+    )
+    st.html(skeleton.page_bones(chosen.url_path, f"Loading {chosen.title} …"))
+    chosen.run()
 
 
 if __name__ == "__main__":
     draw()
 else:
+    from starlette.middleware import Middleware
+
+    from dashboard.first_paint import FirstPaint
     from dashboard.warm import warmed
 
-    app = st.App(__file__, lifespan=warmed)
+    app = st.App(__file__, lifespan=warmed, middleware=[Middleware(FirstPaint)])
