@@ -55,7 +55,7 @@ def running(lock: str) -> jobs.Job | None:
 @page.guarded
 def show() -> None:
     """What runs in the background and what ran last; it renews itself."""
-    st.subheader("Jobs")
+    st.header("Jobs")
     kept = jobs.list_jobs()
     if not kept:
         st.caption("Nothing has run in the background yet.")

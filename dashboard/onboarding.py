@@ -120,8 +120,8 @@ def _follow(job_id: str, place: str) -> None:
     now = lines[-1] if lines else "Starting"
     with st.container(border=True):
         st.html(
-            f'<h3 style="margin:0 0 4px;padding:0;font-size:1.25rem">{html.escape(job.kind)}: '
-            f"{round(share * 100)} % done</h3>"
+            f'<h2 style="margin:0 0 4px;padding:0;font-size:1.25rem">{html.escape(job.kind)}: '
+            f"{round(share * 100)} % done</h2>"
             f'<p class="mq-muted" style="margin:0">{html.escape(now)} · {page.duration(job.seconds)} so far</p>'
         )
         st.progress(share)

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dashboard_home as made
+import pandas as pd
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.visitor import dashboard
+from dashboard import tables
 from data import home
 from data.dataset import Dataset
 
@@ -17,6 +20,7 @@ pytestmark = pytest.mark.slow
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 PATIENCE_MS = 60_000
+PATHS = ("", "title?title=i3", "today", "reviews", "engagement", "win-back", "experiments", "models", "data")
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
@@ -113,3 +117,32 @@ def test_bones_stand_where_the_rows_of_a_page_will_be(browser: Browser, url: str
     pipe.write_bytes(b"")
     expect(bones).to_be_hidden()
     settled(page)
+
+
+def test_a_table_is_one_at_a_desk_and_cards_with_a_file_on_a_phone(browser: Browser, url: str) -> None:
+    desk, phone = tab(browser, DESK), tab(browser, PHONE)
+    for page, kind, other in ((desk, "table", "cards"), (phone, "cards", "table")):
+        page.goto(f"{url}/engagement")
+        expect(page.locator(f'[class*="st-key-{kind}-retention"]')).to_be_visible()
+        expect(page.locator(f'[class*="st-key-{other}-retention"]')).to_be_hidden()
+        settled(page)
+    shown = phone.get_by_role("list", name="Members, the most likely to leave first").get_by_role("listitem")
+    assert shown.count() == tables.CARDS
+    with phone.expect_download() as file:
+        phone.get_by_role("button", name="All 60 as CSV").click()
+    every = pd.read_csv(file.value.path())
+    assert every.columns[:3].tolist() == ["Member", "Risk", "Last seen"]
+    assert len(every) == 60
+    assert f"{every['Last seen'][0]:.0f} days ago" in shown.first.inner_text()
+
+
+def test_every_page_passes_every_rule_of_axe(browser: Browser, url: str) -> None:
+    """Headings in order among them, which is a moderate one."""
+    page = tab(browser, PHONE)
+    for path in PATHS:
+        page.goto(f"{url}/{path}")
+        expect(page.locator("h1").first).to_be_visible()
+        settled(page)
+        page.wait_for_timeout(700)  # what is drawn late
+        found = [(v["id"], v["nodes"][0]["html"]) for v in Axe().run(page).response["violations"]]
+        assert found == [], path
