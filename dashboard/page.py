@@ -5,7 +5,8 @@ import hashlib
 import html
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Literal
 
@@ -44,6 +45,16 @@ def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
             store.first_page.set()
 
     return wrapper
+
+
+@contextmanager
+def titled(title: str) -> Iterator[None]:
+    """Around what comes before a page's heading: where it fails, the notice stands under a heading all the same."""
+    try:
+        yield
+    except Exception:
+        header_html(title)
+        raise
 
 
 def _keep_traceback(where: str) -> str:
@@ -118,15 +129,20 @@ def header(title: str, subtitle: str = "") -> Dataset | None:
     names = list_datasets()
     left, right = st.columns([3, 1], vertical_alignment="bottom") if len(names) > 1 else (st.container(), None)
     with left:
-        st.html(
-            f'<div class="mq-header"><h1>{html.escape(title)}</h1>'
-            + (f"<p>{html.escape(subtitle)}</p>" if subtitle else "")
-            + "</div>"
-        )
+        header_html(title, subtitle)
     if right is not None:
         with right:
             choose_dataset(names)
     return current_dataset()
+
+
+def header_html(title: str, subtitle: str = "") -> None:
+    """The heading alone."""
+    st.html(
+        f'<div class="mq-header"><h1>{html.escape(title)}</h1>'
+        + (f"<p>{html.escape(subtitle)}</p>" if subtitle else "")
+        + "</div>"
+    )
 
 
 def choose_dataset(names: Sequence[str], label_visibility: Literal["visible", "collapsed"] = "visible") -> None:
