@@ -150,7 +150,7 @@ def last_done(data: Dataset, user_id: str, item_id: str | None = None) -> None:
     """What the member did last (with this title, if one is given), with the way back; and what went wrong."""
     toast = st.session_state.pop("choice-toast", None)  # not in the callback: a fragment's puts it on top of the page
     if toast:
-        st.toast(page.plain(toast))
+        page.toast(toast)
     failed = st.session_state.pop("choice-failed", None)
     if failed:
         page.notice("warn", failed)
@@ -188,7 +188,7 @@ def own_reviews(data: Dataset, item_id: str, user_id: str) -> None:
         # The same words sent twice are one review: the browser may send a form again.
         named = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{data.name}\n{user_id}\n{item_id}\n{text}"))
         is_new = events.write_review(store.dataset(data.name), Review(user_id, item_id, text, rating, review_id=named))
-        st.toast("Your review is kept" if is_new else "You sent this review already")
+        page.toast("Your review is kept" if is_new else "You sent this review already")
     written = events.reviews(data.name, user_id, item_id)
     for row in written[::-1].to_dict("records"):
         _own(data, row, source, is_new=sent and row["text"] == text)

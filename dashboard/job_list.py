@@ -30,7 +30,7 @@ def begin(kind: str, argv: Sequence[str], lock: str, place: str = "page") -> job
     except UserError as mistake:
         refuse(str(mistake), place)
         return None
-    st.toast(f"Started: {page.plain(kind)}. It is listed under Jobs.")
+    page.toast(f"Started: {kind}. It is listed under Jobs.")
     return job
 
 
@@ -119,4 +119,4 @@ def cancel(job_id: str) -> None:
     except UserError as mistake:
         refuse(str(mistake))
     else:
-        st.toast("Asked it to end.")
+        page.toast("Asked it to end.")

@@ -129,7 +129,7 @@ def _follow(job_id: str, place: str) -> None:
             st.html(f'<pre class="mq-log">{html.escape(chr(10).join(jobs.tail(job, 14)))}</pre>')
         if st.button("Cancel", key=f"cancel-{job_id}-{place}"):
             jobs.cancel(job_id)
-            st.toast("The preparation ends after its current step is stopped.")
+            page.toast("The preparation ends after its current step is stopped.")
 
 
 def _list(words: list[str]) -> str:

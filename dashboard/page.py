@@ -4,6 +4,8 @@ import datetime as dt
 import hashlib
 import html
 import logging
+import re
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -20,19 +22,23 @@ from data.words import count, duration, when
 __all__ = ["count", "duration", "when"]  # the words that pages use, from one door
 
 _log = logging.getLogger("dashboard")
+_within = threading.local()  # each session's script runs in a thread of its own
 _SIGNS = {"good": "✓", "warn": "!", "bad": "✕", "none": "i"}
 
 
 def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
     """`view` with every exception turned into a notice: the sentence of a user's mistake, or where the log is.
 
-    Streamlit runs a fragment apart from its page, so a fragment needs this as much as a page does.
+    Streamlit runs a fragment apart from its page, so a fragment needs this as much as a page does. The outermost one
+    that is drawn shows what `toast` was given.
     """
 
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        outermost, result = not getattr(_within, "guard", False), None
+        _within.guard = True
         try:
-            return view(*args, **kwargs)
+            result = view(*args, **kwargs)
         except UserError as mistake:
             notice("warn", str(mistake))
         except Exception:
@@ -40,8 +46,30 @@ def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
             notice(
                 "bad", f"This part of the page could not be drawn; nothing was changed. What went wrong is in {place}."
             )
+        finally:
+            if outermost:
+                _within.guard = False
+        if outermost:
+            _draw_toast()
+        return result
 
     return wrapper
+
+
+def toast(text: str) -> None:
+    """Say what was just done, for some seconds; shown as text. May be called in a callback.
+
+    Streamlit's own outlives its page, must not be called in a fragment's callback, and is a dialog without a name.
+    """
+    st.session_state["toast"] = text
+
+
+def _draw_toast() -> None:
+    text = st.session_state.pop("toast", None)
+    if text is not None:
+        # Two names in turn: the same animation would not begin again.
+        st.session_state["toast-turn"] = turn = 1 - st.session_state.get("toast-turn", 0)
+        st.html(f'<div class="mq-toast mq-toast-{turn}" role="status">{html.escape(text)}</div>')
 
 
 def _keep_traceback(where: str) -> str:
@@ -96,9 +124,17 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
     st.html(f'<dl class="mq-facts">{rows}</dl>')
 
 
+# What means something in one line of markdown: CommonMark, tables, bare addresses, and Streamlit's :colour[...] and
+# :icon:. Nothing else is escaped, because a button's name that is read aloud keeps the backslashes.
+_MARKUP = re.compile(
+    r"[\\`*\[\]<>~$|]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|:(?=\S)|(?<=www)\.|(?<=\S)@(?=\S)|^[#+=-]", re.IGNORECASE
+)
+
+
 def plain(text: str) -> str:
-    """`text` for a place that reads markdown (labels, captions): every sign of markup escaped."""
-    return "".join("\\" + c if c in "\\`*_{}[]()<>#+-.!|~$:" else c for c in text)
+    """`text` in one line for a place that reads markdown (labels, captions): every sign of markup escaped."""
+    escaped = _MARKUP.sub(lambda sign: f"\\{sign[0]}", " ".join(text.split()))
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", escaped)
 
 
 def avatar_colour(name: str) -> str:

@@ -45,7 +45,7 @@ def pane(
 def last_decision() -> None:
     """What was decided just now, with the way back; a toast says it once."""
     if toast := st.session_state.pop(TOAST, None):
-        st.toast(toast)
+        page.toast(toast)
     if problem := st.session_state.pop(PROBLEM, None):
         page.notice("warn", problem)
     last = st.session_state.get(LAST)

@@ -64,7 +64,7 @@ def _use(data: Dataset, model: str, source: str, run_id: str, undoing: bool = Fa
         return
     done = {"source": source, "now": run_id, "before": "" if before is None or undoing else before.name}
     st.session_state[_key(data, model, "done")] = done
-    st.toast(f"Run {run_id} is in use.")
+    page.toast(f"Run {run_id} is in use.")
 
 
 def told_after(data: Dataset, model: str) -> None:
