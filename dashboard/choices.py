@@ -7,6 +7,7 @@ can be undone.
 import datetime as dt
 import html
 import logging
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ _log = logging.getLogger("dashboard")
 STARS = 5
 LONGEST = 10_000  # characters of a review
 PLACE = "title page"
+TOLD_SECONDS = 10.0  # what was done longer ago is no news
 
 
 @dataclass(frozen=True)
@@ -78,33 +80,41 @@ def do(data: Dataset, event: Event, said: str) -> None:
 
     The event got its id when its button was drawn: a second click on the same button is the same event.
     """
+    where = (event.user_id, event.item_id if event.place == PLACE else None)
     try:
         events.record(store.dataset(data.name), [replace(event, made_at=dt.datetime.now(dt.UTC))])
     except UserError as mistake:
-        st.session_state["choice-failed"] = str(mistake)
+        _tell(where, failed=str(mistake))
         return
     st.session_state["choice-last"] = (event.user_id, event.item_id, event.event_id, said)
-    st.session_state["choice-toast"] = said
+    _tell(where, said)
 
 
-def _undo(data: Dataset, event_id: str) -> None:
+def _tell(where: tuple[str, str | None], toast: str = "", failed: str = "") -> None:
+    """Have `last_done` say it, on the page where it happened: of this member, and of a title unless it was on Home."""
+    st.session_state["choice-told"] = (where, time.monotonic(), toast, failed)
+
+
+def _undo(data: Dataset, event_id: str, where: tuple[str, str | None]) -> None:
     try:
         is_undone = events.take_back(store.dataset(data.name), event_id)
     except UserError as mistake:
-        st.session_state["choice-failed"] = str(mistake)
+        _tell(where, failed=str(mistake))
         return
     st.session_state.pop("choice-last", None)
-    st.session_state["choice-toast"] = (
-        "Undone" if is_undone else "This is in the tables already and cannot be undone here"
-    )
+    _tell(where, "Undone" if is_undone else "This is in the tables already and cannot be undone here")
 
 
-def _rate(data: Dataset, user_id: str, item_id: str, highest: float, key: str) -> None:
+def _rate(data: Dataset, user_id: str, item_id: str, highest: float, key: str, given: int | None) -> None:
     chosen = st.session_state.get(key)
     if chosen is not None:
         rating = highest * (chosen + 1) / STARS
         event = Event(user_id, "rating", item_id, rating=rating, place=PLACE)
         do(data, event, f"Rated {page.count(chosen + 1, 'star')} of {STARS}")
+    elif given is not None:  # the star that was given already: Streamlit empties all, but no event takes a rating away
+        turn = f"rate-turn-{user_id}-{item_id}"
+        st.session_state[turn] = st.session_state.get(turn, 0) + 1
+        _tell((user_id, item_id), f"You gave {page.count(given, 'star')}: choose another number to change that")
 
 
 @st.fragment
@@ -135,30 +145,32 @@ def choices(data: Dataset, item_id: str, user_id: str) -> None:
             button("My list", "list_add", "add", f"Put {name} on your list")
         button("Like", THUMB_UP, "thumb_up", f"You like {name}", on=now.thumb == THUMB_UP)
         button("Not for me", THUMB_DOWN, "thumb_down", f"{name} is not for you", on=now.thumb == THUMB_DOWN)
-        key = f"rate-{user_id}-{item_id}-{len(since)}"
+        turn = st.session_state.get(f"rate-turn-{user_id}-{item_id}", 0)
+        key = f"rate-{user_id}-{item_id}-{len(since)}-{turn}"
         st.feedback(
             "stars",
             key=key,
             default=None if now.stars is None else now.stars - 1,
             on_change=_rate,
-            args=(data, user_id, item_id, highest, key),
+            args=(data, user_id, item_id, highest, key, now.stars),
         )
     last_done(data, user_id, item_id)
 
 
 def last_done(data: Dataset, user_id: str, item_id: str | None = None) -> None:
     """What the member did last (with this title, if one is given), with the way back; and what went wrong."""
-    toast = st.session_state.pop("choice-toast", None)  # not in the callback: a fragment's puts it on top of the page
-    if toast:
-        page.toast(toast)
-    failed = st.session_state.pop("choice-failed", None)
-    if failed:
-        page.notice("warn", failed)
+    here = (user_id, item_id)
+    where, since, toast, failed = st.session_state.pop("choice-told", (here, 0.0, "", ""))
+    if where == here and time.monotonic() - since < TOLD_SECONDS:
+        if toast:
+            page.toast(toast)
+        if failed:
+            page.notice("warn", failed)
     last = st.session_state.get("choice-last")
     if last is not None and last[0] == user_id and item_id in (None, last[1]):
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             st.caption(f"{page.plain(last[3])}.", width="content")
-            st.button("Undo", type="tertiary", key="undo-choice", on_click=_undo, args=(data, last[2]))
+            st.button("Undo", type="tertiary", key="undo-choice", on_click=_undo, args=(data, last[2], here))
 
 
 @st.fragment

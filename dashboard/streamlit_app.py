@@ -8,7 +8,8 @@ FOLDER = Path(__file__).parent
 
 st.set_page_config(page_title="Marquee", page_icon=str(FOLDER / "static" / "favicon.png"), layout="wide")
 # A style alone is put with the toasts, and the first toast of a fragment would take it away.
-st.html(f"<style>{(FOLDER / 'style.css').read_text('utf-8')}</style><span hidden></span>")
+style, script = ((FOLDER / name).read_text("utf-8") for name in ("style.css", "menu.js"))
+st.html(f"<style>{style}</style><script>{script}</script><span hidden></span>", unsafe_allow_javascript=True)
 st.logo(str(FOLDER / "static" / "logo.svg"), size="medium")
 
 st.navigation(

@@ -63,8 +63,12 @@ class Dataset:
     def path(self, table: str) -> Path:
         return self.folder / f"{table}.parquet"
 
-    def read(self, table: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    def read(self, table: str, columns: Sequence[str] | None = None, categories: Sequence[str] = ()) -> pd.DataFrame:
         """The table, checked against its schema; strings as `string[pyarrow]`, times as `datetime64[us, UTC]`.
+
+        Args:
+            columns: to read, unchecked; default: all.
+            categories: strings among `columns` that come as categories, which takes a fifth of the time.
 
         Raises:
             UserError: the dataset has no such table, or the file is damaged or breaks the schema.
@@ -74,11 +78,11 @@ class Dataset:
                 f"Dataset '{self.name}' has no {table}: add them with "
                 f"'python -m data import --name {self.name} --replace' and the {table} file."
             )
-        frame = read_parquet(self.path(table), columns)
+        frame = read_parquet(self.path(table), columns, categories=categories)
         return frame if columns is not None else schema.validate(table, frame, str(self.path(table)))
 
-    def interactions(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        return self.read("interactions", columns)
+    def interactions(self, columns: Sequence[str] | None = None, categories: Sequence[str] = ()) -> pd.DataFrame:
+        return self.read("interactions", columns, categories)
 
     def items(self) -> pd.DataFrame:
         """The catalogue. Titles that occur only in interactions are in it too, titled by their id."""
@@ -114,12 +118,18 @@ class Dataset:
         return dict(zip(items[schema.ITEM_ID], items[schema.TITLE], strict=True))
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None, optional: Sequence[str] = ()) -> pd.DataFrame:
+def read_parquet(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    optional: Sequence[str] = (),
+    categories: Sequence[str] = (),
+) -> pd.DataFrame:
     """Read a Parquet file with our dtypes.
 
     Args:
         columns: to read; default: all.
         optional: further ones, which are empty where the file lacks them.
+        categories: strings that come as categories.
 
     Raises:
         UserError: the file is missing, is no Parquet or lacks a column.
@@ -128,7 +138,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, optional: Seq
         there = pq.read_schema(path).names
         missing = [name for name in columns or () if name not in there]
         wanted = None if columns is None else [name for name in (*columns, *optional) if name in there]
-        table = pq.read_table(path, columns=wanted)
+        table = pq.read_table(path, columns=wanted, read_dictionary=list(categories))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the command that writes it again.") from None
     except (pa.ArrowException, OSError) as failure:

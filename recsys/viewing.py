@@ -146,13 +146,16 @@ def viewing(interactions: pd.DataFrame, as_of: pd.Timestamp, has_times: bool = T
     user, user_ids = pd.factorize(kept[USER_ID])
     item, item_ids = pd.factorize(kept[ITEM_ID])
     time = kept[TIMESTAMP].dt.as_unit("us").astype("int64").to_numpy()
-    order = np.lexsort((time, user))
-    user, item, kind = user[order], item[order], kept[KIND].to_numpy(object)[order]
-    thumbs = np.flatnonzero(np.isin(kind, [THUMB_UP, THUMB_DOWN]))
+    order = np.argsort(time, kind="stable")
+    # NumPy sorts integers of 16 bits by their digits, ten times as fast as others.
+    order = order[np.argsort(user[order].astype(np.min_scalar_type(len(user_ids))), kind="stable")]
+    user, item = user[order], item[order]
+    thumb_up, thumb_down = (kept[KIND].eq(kind).to_numpy(bool)[order] for kind in (THUMB_UP, THUMB_DOWN))
+    thumbs = np.flatnonzero(thumb_up | thumb_down)
     pairs = user[thumbs].astype(np.int64) * len(item_ids) + item[thumbs]
     last = thumbs[::-1][np.unique(pairs[::-1], return_index=True)[1]]  # of each member on each title
-    disliked = np.zeros(len(kind), bool)
-    disliked[last[kind[last] == THUMB_DOWN]] = True
+    disliked = np.zeros(len(user), bool)
+    disliked[last[thumb_down[last]]] = True
     return Viewing(
         user_ids=pd.Index(user_ids.astype(object)),
         item_ids=pd.Index(item_ids.astype(object)),
@@ -170,7 +173,7 @@ def viewing(interactions: pd.DataFrame, as_of: pd.Timestamp, has_times: bool = T
 
 def read_viewing(dataset: Dataset) -> Viewing:
     """The viewing of a dataset, which must have interactions (`dataset.has`)."""
-    frame = dataset.interactions([USER_ID, ITEM_ID, TIMESTAMP, RATING, KIND])
+    frame = dataset.interactions([USER_ID, ITEM_ID, TIMESTAMP, RATING, KIND], categories=[USER_ID, ITEM_ID, KIND])
     as_of = dataset.as_of if dataset.as_of is not None else frame[TIMESTAMP].max()
     return viewing(frame, as_of, dataset.time_kind == "real")
 
@@ -192,7 +195,7 @@ def read_catalogue(dataset: Dataset) -> pd.DataFrame:
     """Every title: index item_id; title, year, genres (lists) and shown_title. Empty without a table of items."""
     if not dataset.has("items"):
         return pd.DataFrame(columns=[TITLE, YEAR, GENRES, "shown_title"], index=pd.Index([], name=ITEM_ID))
-    items = dataset.items()
+    items = dataset.read("items", [ITEM_ID, TITLE, YEAR, GENRES])
     frame = items.set_index(items[ITEM_ID].astype(object))[[TITLE, YEAR, GENRES]]
     frame[GENRES] = [[] if names is None else [str(g) for g in names] for names in frame[GENRES]]
     return frame.assign(shown_title=[display_title(title) for title in frame[TITLE]])

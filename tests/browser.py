@@ -70,10 +70,11 @@ class Tab:
 
     def go(self, name: str) -> Page:
         """To another page by the navigation, which a phone folds into a menu."""
-        link = self.page.get_by_role("link", name=name, exact=True).first
-        if not link.is_visible():
-            self.page.get_by_test_id("stExpandSidebarButton").click()
-        link.click()
+        unfold = self.page.get_by_test_id("stExpandSidebarButton")
+        if unfold.is_visible():
+            unfold.click()
+        places = self.page.get_by_test_id("stSidebarNavLink").or_(self.page.get_by_test_id("stTopNavLink"))
+        places.filter(has_text=re.compile(rf"^{name}$")).click()
         return self.drawn()
 
     def complaints(self) -> list[str]:

@@ -7,7 +7,7 @@ import dashboard_home as made
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_dashboard_pages import opened, text_of
+from test_dashboard_pages import opened, text_of, toasts
 
 from dashboard import choices, store
 from dashboard.choices import Standing, standing
@@ -85,11 +85,44 @@ def test_a_rating_is_on_the_scale_of_the_dataset(data: Dataset, monkeypatch: pyt
     rated = data.interactions().query("user_id == 'u1'").sort_values("timestamp")["item_id"].iloc[-1]
     monkeypatch.setattr(choices, "highest_rating", lambda data: 10.0)
     choices.st.session_state["stars"] = 3
-    choices._rate(data, "u1", rated, 10.0, "stars")
+    choices._rate(data, "u1", rated, 10.0, "stars", None)
     assert events.events("demo")["rating"].tolist() == [8.0]
     before, since = store.told_before(data, "u1", rated), store.happened(data, "u1")
     assert standing(before, since.iloc[:0], False, rated, 5.0).stars == round(before["rating"].iloc[-1])
     assert standing(before, since, False, rated, 10.0).stars == 4
+
+
+def test_the_star_that_was_given_stays_given(data: Dataset) -> None:
+    app = page_of("i3")
+    app = app.feedback[0].set_value(3).run()
+    assert app.feedback[0].value == 3
+    app = app.feedback[0].set_value(None).run()  # what Streamlit makes of a click on the fourth star
+    assert app.feedback[0].value == 3
+    assert toasts(app)[0].startswith("You gave 4 stars")
+    assert events.events("demo")["rating"].tolist() == [4.0]
+    app = app.feedback[0].set_value(0).run()
+    assert events.events("demo")["rating"].tolist() == [4.0, 1.0]
+    app = button(app, "Undo").click().run()
+    assert app.feedback[0].value == 3
+
+
+def test_what_was_done_is_told_where_it_was_done_and_then(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    def left_at_once(item_id: str) -> AppTest:
+        """A click whose answer is never drawn, since the member went on to another page at once."""
+        app = page_of(item_id)
+        app.session_state["choice-told"] = (("u1", item_id), choices.time.monotonic(), "Watched it", "")
+        return app
+
+    assert toasts(left_at_once("i3").run()) == ["Watched it"]
+    elsewhere = left_at_once("i3")
+    elsewhere.query_params["title"] = "i4"
+    assert toasts(elsewhere.run()) == []
+    home = left_at_once("i3").switch_page("views/home.py").run()
+    assert toasts(home) == []
+    late = left_at_once("i3")
+    now = choices.time.monotonic
+    monkeypatch.setattr(choices.time, "monotonic", lambda: now() + 60)
+    assert toasts(late.run()) == []
 
 
 def test_a_database_that_cannot_be_written_is_said(
@@ -213,7 +246,7 @@ def test_what_was_exported_is_not_undone(data: Dataset) -> None:
     app = button(app, "Undo").click().run()
     assert not app.exception
     assert kept() == [("u1", "i3", "thumb_up")]
-    assert any("cannot be undone" in toast.value for toast in app.toast)
+    assert any("cannot be undone" in toast for toast in toasts(app))
 
 
 def test_home_has_its_rows_without_the_database(data: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
