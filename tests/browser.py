@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 # How long the browser may wait: the first page that needs a model loads torch.
-PATIENCE_MS = int(os.environ.get("JOUR_PATIENCE", 60_000))
+PATIENCE_MS = 60_000
 # Opened at a deep address Streamlit's own client looks for its server under that address first; the 404 is its answer.
 _PROBES = re.compile(r"/_stcore/(health|host-config)$")
 
