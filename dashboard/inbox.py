@@ -16,6 +16,7 @@ import streamlit as st
 
 from dashboard import fresh, store
 from data import replies
+from data.as_csv import rounded_csv
 from data.dataset import Dataset
 from data.schema import ASPECTS, CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, STARS, TABLES, TEXT, USER_ID
 from nlp.replies import DEFAULT_SERVICE, draft_replies, tones
@@ -244,6 +245,16 @@ def last_of_members(box: Inbox, decided: pd.DataFrame, titles: Mapping[str, str]
             "reply": said,
         }
     )
+
+
+def as_csv(box: Inbox, rows: pd.Index, decided: pd.DataFrame, titles: Mapping[str, str]) -> bytes:
+    """These rows for a spreadsheet, with what was decided; no text that one would run as a formula."""
+    columns = [REVIEW_ID, USER_ID, ITEM_ID, CREATED_AT, SOURCE, TEXT, LABEL, "p_positive", "priority"]
+    frame = box.frame.loc[rows, columns]
+    answers = decided.set_index(REVIEW_ID).reindex(frame[REVIEW_ID])
+    frame.insert(3, "title", frame[ITEM_ID].map(titles))
+    frame = frame.assign(decision=answers["status"].to_numpy(), reply=answers[TEXT].to_numpy())
+    return rounded_csv(pa.Table.from_pandas(frame, preserve_index=False))
 
 
 def shown_titles(catalogue: pd.DataFrame) -> dict[str, str]:

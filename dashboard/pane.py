@@ -3,8 +3,9 @@
 A decision is kept (data/replies.py) and the next open review takes its place. Nothing is sent.
 """
 
+import datetime as dt
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -19,27 +20,61 @@ from data.errors import UserError
 from data.schema import CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, STARS, TEXT, USER_ID
 from recsys.viewing import title_of
 
-OPEN, LAST, TOAST, PROBLEM = "inbox-open", "inbox-last", "inbox-toast", "inbox-problem"
-_TEXTS, _TONE = "inbox-texts", "inbox-tone"
+OPEN, LAST, TOAST, PROBLEM, TONE = "inbox-open", "inbox-last", "inbox-toast", "inbox-problem", "inbox-tone"
+_TEXTS = "inbox-texts"
 _DONE = {"approved": "Reply approved", "edited": "Edited reply saved", "dismissed": "Draft dismissed"}
 LONGEST_REPLY = 5_000
 
 
 def pane(
-    data: Dataset, box: inbox.Inbox, row: int, catalogue: pd.DataFrame, decision: Mapping[str, Any] | None, next_id: str
+    data: Dataset,
+    box: inbox.Inbox,
+    row: int,
+    catalogue: pd.DataFrame,
+    decision: Mapping[str, Any] | None,
+    next_id: str,
+    queue: Sequence[str],
 ) -> None:
     """Draw the review in this row of the inbox.
 
     Args:
         decision: what was decided about it, None while it is open.
         next_id: the review to open after a decision; "" for none.
+        queue: the reviews that are listed, this one among them.
     """
     review = box.frame.iloc[row]
     with st.container(border=True, key="inbox-pane"):
+        _steps(queue, review[REVIEW_ID])
         _about(review, catalogue)
         st.html(_why(box, row, data))
         _text(data, box, row)
         _reply(data, review, catalogue, decision, next_id, box.service)
+
+
+def _steps(queue: Sequence[str], review_id: str) -> None:
+    """Where this review stands in the queue, and the way to its neighbours."""
+    at = queue.index(review_id)
+    with st.container(horizontal=True, vertical_alignment="center", key="inbox-steps"):
+        st.html(f'<span class="mq-muted mq-small">{at + 1:,} of {len(queue):,}</span>', width="stretch")
+        for step, label, icon, letter in ((-1, "Previous", "arrow_upward", "K"), (1, "Next", "arrow_downward", "J")):
+            there = queue[at + step] if 0 <= at + step < len(queue) else ""
+            st.button(
+                label,
+                icon=f":material/{icon}:",
+                type="tertiary",
+                key=f"inbox-{label.lower()}",
+                disabled=not there,
+                on_click=open_review,
+                args=(there,),
+                shortcut=letter,
+            )
+
+
+def open_review(review_id: str | None) -> None:
+    """Have this review in the pane; nothing when no click was told."""
+    if review_id is not None:
+        st.session_state[OPEN] = review_id
+        st.session_state.pop(LAST, None)
 
 
 def last_decision() -> None:
@@ -51,8 +86,19 @@ def last_decision() -> None:
     last = st.session_state.get(LAST)
     if last is not None:
         with st.container(horizontal=True, vertical_alignment="center", key="inbox-undo"):
-            page.notice("good", f"{_DONE[last['status']]}: “{last['words']}”")
-            st.button("Undo", icon=":material/undo:", key="undo-last", on_click=_undo_last)
+            page.notice("good", last.get("said") or f"{_DONE[last['status']]}: “{last['words']}”")
+            st.button("Undo", icon=":material/undo:", key="undo-last", on_click=_undo_last, shortcut="U")
+
+
+def written_draft(dataset: str, review_id: str) -> str | None:
+    """What was written into a review's reply in this session and not saved; None where nothing was."""
+    prefix = f"{_base(dataset, review_id)}-"
+    texts = st.session_state.get(_TEXTS, {})
+    return next((text for key, text in texts.items() if key.startswith(prefix)), None)
+
+
+def _base(dataset: str, review_id: str) -> str:
+    return f"reply-{dataset}-{review_id}"
 
 
 def _about(review: pd.Series, catalogue: pd.DataFrame) -> None:
@@ -128,11 +174,11 @@ def _reply(
     service: str,
 ) -> None:
     review_id, item_id = review[REVIEW_ID], review[ITEM_ID]
-    base = f"reply-{data.name}-{review_id}"
+    base = _base(data.name, review_id)
     if decision is None:
         title = title_of(catalogue, item_id).listed if item_id is not None and item_id in catalogue.index else None
         by_tone = inbox.drafts(review, title, service)
-        wanted = st.session_state.get(_TONE)
+        wanted = st.session_state.get(TONE)
         start = wanted if wanted in by_tone else inbox.scored_tone(review, by_tone)
         with st.container(horizontal=True, vertical_alignment="center", key="inbox-tone"):
             st.html("<b>Reply</b>", width="content")
@@ -169,10 +215,23 @@ def _reply(
     with st.container(horizontal=True, vertical_alignment="center", key="inbox-decide"):
         if decision is None or changed:
             label, icon = ("Save edit", ":material/edit:") if changed else ("Approve", ":material/check:")
-            st.button(label, type="primary", icon=icon, key=f"{base}-yes", on_click=_decide, args=("approved", *common))
+            st.button(
+                label,
+                type="primary",
+                icon=icon,
+                key=f"{base}-yes",
+                on_click=_decide,
+                args=("approved", *common),
+                shortcut="A",
+            )
         if decision is None:
             st.button(
-                "Dismiss", icon=":material/close:", key=f"{base}-no", on_click=_decide, args=("dismissed", *common)
+                "Dismiss",
+                icon=":material/close:",
+                key=f"{base}-no",
+                on_click=_decide,
+                args=("dismissed", *common),
+                shortcut="D",
             )
         else:
             st.button("Undo", icon=":material/undo:", key=f"{base}-undo", on_click=_undo, args=(data.name, review_id))
@@ -180,7 +239,7 @@ def _reply(
 
 
 def _keep_tone(key: str) -> None:
-    st.session_state[_TONE] = st.session_state[key]
+    st.session_state[TONE] = st.session_state[key]
 
 
 def _keep_text(key: str) -> None:
@@ -226,9 +285,22 @@ def _undo(dataset: str, review_id: str) -> None:
     st.session_state[OPEN] = review_id
 
 
+def _undo_all(dataset: str, moment: dt.datetime) -> None:
+    try:
+        n = replies.undo_all(dataset, moment)
+    except UserError as mistake:
+        st.session_state[PROBLEM] = str(mistake)
+        return
+    st.session_state.pop(LAST, None)
+    st.session_state[TOAST] = f"{page.count(n, 'review')} open again."
+
+
 def _undo_last() -> None:
     last = st.session_state.get(LAST)
     if last is None:
+        return
+    if "moment" in last:
+        _undo_all(last["dataset"], last["moment"])
         return
     before = last["before"]
     if before is None:

@@ -3,7 +3,7 @@
 A review's text reaches the page through textContent only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -15,6 +15,7 @@ from dashboard.shelf import component
 from data.schema import CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, TEXT
 
 _STATES = {"approved": "✓ approved", "edited": "✓ edited", "dismissed": "✕ dismissed"}
+KEYS = "Keys: j and k for the next and the one before, a approve, d dismiss, e edit, x choose, u undo"
 LISTED = 60  # rows at first; as many again for each "more"
 
 
@@ -53,9 +54,12 @@ def review_queue(
     status: Mapping[str, str],
     open_id: str,
     listed: int,
+    ticked: Collection[str],
     key: str,
     on_picked: Callable[[], None],
     on_more: Callable[[], None],
+    on_ticked: Callable[[], None],
+    on_all: Callable[[], None],
 ) -> None:
     """Draw the first `listed` reviews of the queue; a pick is told through the callbacks.
 
@@ -63,6 +67,7 @@ def review_queue(
         queue: rows of the inbox, in order.
         titles: the shown title of each item_id.
         status: of the reviews that were decided.
+        ticked: the reviews that are chosen; open ones of the queue.
     """
     # The open review is always among them, wherever it came from.
     at = queue[REVIEW_ID].tolist().index(open_id) if open_id in set(queue[REVIEW_ID]) else 0
@@ -76,7 +81,12 @@ def review_queue(
             "rows": rows,
             "open": open_id,
             "more": f"Show more ({left:,} further)" if left else "",
+            "ticked": list(ticked),
+            "open_count": int((~queue[REVIEW_ID].isin(status.keys())).sum()),
+            "keys": KEYS,
         },
         on_picked_change=on_picked,
         on_more_change=on_more,
+        on_ticked_change=on_ticked,
+        on_all_change=on_all,
     )

@@ -56,6 +56,43 @@ def decide(
         opened.execute(added.on_conflict_do_update(index_elements=["dataset", REVIEW_ID], set_=row))
 
 
+def decide_all(dataset: str, decisions: pd.DataFrame, decided_at: dt.datetime | None = None) -> dt.datetime:
+    """Keep many decisions, all or none; reviews that were decided already, by whomever, keep theirs.
+
+    Args:
+        decisions: columns review_id, status, text and run_id (None where there is none), as in `decide`.
+        decided_at: with a time zone; None: now.
+
+    Returns:
+        The moment of these decisions, which `undo_all` asks for.
+
+    Raises:
+        UserError: the database cannot be reached or written.
+        ValueError: there is no such status.
+    """
+    if unknown := set(decisions["status"]) - set(STATUSES):
+        raise ValueError(f"status {unknown.pop()!r} is none of {', '.join(STATUSES)}")
+    moment = (decided_at or dt.datetime.now(dt.UTC)).astimezone(dt.UTC)
+    columns = decisions[[REVIEW_ID, "status", TEXT, "run_id"]].astype(object)
+    filled = columns.where(columns.notna(), None).assign(dataset=dataset, decided_at=moment)
+    rows = [{str(name): value for name, value in row.items()} for row in filled.to_dict("records")]
+    with connection() as opened:
+        if rows:
+            opened.execute(insert(opened, REPLIES).on_conflict_do_nothing(), rows)
+    return moment
+
+
+def undo_all(dataset: str, decided_at: dt.datetime) -> int:
+    """Make the reviews that one call of `decide_all` decided open again; returns how many.
+
+    Raises:
+        UserError: the database cannot be reached or written.
+    """
+    together = (REPLIES.c.dataset == dataset) & (REPLIES.c.decided_at == decided_at.astimezone(dt.UTC))
+    with connection() as opened:
+        return opened.execute(delete(REPLIES).where(together)).rowcount
+
+
 def undo(dataset: str, review_id: str) -> bool:
     """Make a review open again; False when it was open already.
 

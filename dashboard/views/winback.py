@@ -12,9 +12,10 @@ import streamlit as st
 from dashboard import inbox, moods, onboarding, page, store
 from dashboard.posters import poster, poster_html
 from data import home
+from data.as_csv import rounded_csv
 from data.dataset import Dataset
 from data.schema import GENRES, USER_ID, YEAR
-from forecasting.winback import BANDS, PICKS, as_csv, at_risk, picks_of, with_picks
+from forecasting.winback import BANDS, PICKS, at_risk, picks_of, with_picks
 
 SHOWN = 12
 SEEN = {"30 days": 30, "60 days": 60, "90 days": 90, "180 days": 180, "Any time": None}
@@ -172,7 +173,7 @@ def _heading(data: Dataset, listed: pd.DataFrame, band: str, seen_within: int | 
     with right:
         st.download_button(
             "Export as CSV",
-            as_csv(pa.Table.from_pandas(listed, preserve_index=False)).to_pybytes(),
+            rounded_csv(pa.Table.from_pandas(listed, preserve_index=False)),
             file_name=f"win-back-{data.name}-{band}{'' if seen_within is None else f'-{seen_within}-days'}.csv",
             mime="text/csv",
             icon=":material/download:",
