@@ -11,6 +11,7 @@ import streamlit as st
 from dashboard import page
 from dashboard.ab_words import Range, because, difference, headline, needed, per_page, percent, ranges
 from dashboard.click_rates import rates, run_name
+from dashboard.skeleton import loading
 from data import events, runs
 from data.dataset import Dataset
 from data.runs import Run
@@ -159,7 +160,8 @@ def _comparison(data: Dataset, extent: tuple[int, int]) -> None:
             "that hold what members did there, and would be judged by what they have learned. New pages will count.",
         )
         return
-    with st.spinner(f"Ranking {used:,} pages, each with its member's history at that moment …"):
+    words = f"Ranking {used:,} pages, each with its member's history at that moment …"
+    with loading("chart", words, once=f"ab-{data.name}-{extent}-{a}-{b}-{variety}"):
         run_of = {option: there.get(str(current) if option == VARIED else option) for option in (a, b)}
         place_a, place_b = (_places(data, extent, option, run_of[option], variety)[usable] for option in (a, b))
         found, modelled = _compared(

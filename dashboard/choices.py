@@ -17,6 +17,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import page, store, verdict
+from dashboard.skeleton import loading
 from data import events
 from data.dataset import Dataset
 from data.errors import UserError
@@ -222,7 +223,7 @@ def _read(data: Dataset, text: str) -> pd.Series | None:
     """What the live model says; None, and a notice, where it cannot be asked: the review is kept all the same."""
     model = store.live(data.name, "sentiment")
     try:
-        with st.spinner("Reading …" if model and model.ready else "Loading the sentiment model …"):
+        with loading("lines", "Reading …" if model and model.ready else "Loading the sentiment model …"):
             return verdict.analyse(model, text)
     except Exception:
         _log.exception("A review could not be read by the sentiment model")

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import store
+from dashboard.skeleton import loading
 from data import events
 from data.dataset import Dataset
 from data.errors import UserError
@@ -66,7 +67,7 @@ def read(data: Dataset, written: pd.DataFrame, *, wait: bool = False) -> pd.Data
     """
     model = store.live(data.name, "sentiment") if len(written) else None
     if model is not None and wait and not model.ready:
-        with st.spinner("Loading the sentiment model, which reads what members wrote …"):
+        with loading("list", "Loading the sentiment model, which reads what members wrote …"):
             model.wait(LOADING_SECONDS)
     if model is None or not model.ready:
         return pd.DataFrame({name: [] for name in (REVIEW_ID, LABEL, "p_positive", "aspects", "run_id")})

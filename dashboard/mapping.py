@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import page
+from dashboard.skeleton import loading
 from data import columns
 from data.columns import REQUIRED, SYNONYMS, parse_map
 from data.errors import UserError
@@ -108,7 +109,7 @@ def _seen(table: str, path: Path, file_id: str, mapping: dict[str, str], time_fo
     key = (file_id, str(path), tuple(mapping.items()), time_format)
     kept = st.session_state.setdefault("import-previews", {})
     if table not in kept or kept[table][0] != key:
-        with st.spinner("Reading the first rows …"):
+        with loading("list", "Reading the first rows …"):
             kept[table] = (key, preview(table, path, mapping, time_format=time_format))
     return kept[table][1]
 

@@ -47,6 +47,7 @@ def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
                 "bad", f"This part of the page could not be drawn; nothing was changed. What went wrong is in {place}."
             )
         finally:
+            store.first_page.set()
             if outermost:
                 _within.guard = False
         if outermost:

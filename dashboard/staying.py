@@ -7,9 +7,10 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, page
+from dashboard import charts, page, store
+from dashboard.skeleton import loading
 from data.dataset import Dataset, open_dataset
-from forecasting.cohorts import MONTH_DAYS, cohort_triangle, lifecycle, n_day_retention, stickiness
+from forecasting.cohorts import MONTH_DAYS, cohort_triangle, lifecycle, n_day_retention
 
 MAX_COHORTS = 12
 STATES = {
@@ -23,22 +24,32 @@ STATES = {
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _frames(folder: str, fingerprint: str) -> dict[str, pd.DataFrame]:
     data = open_dataset(Path(folder).name)
-    asked = (("lifecycle", lifecycle), ("triangle", cohort_triangle), ("days", n_day_retention), ("sticky", stickiness))
-    return {name: count(data) for name, count in asked}
+    asked = (("lifecycle", lifecycle), ("triangle", cohort_triangle), ("days", n_day_retention))
+    return {name: count(data) for name, count in asked} | {"sticky": store.stickiness(data)}
+
+
+def frames(data: Dataset) -> dict[str, pd.DataFrame]:
+    """The tables behind the four charts.
+
+    Raises:
+        UserError: the rows have no real times, or no member has an event.
+    """
+    return _frames(str(data.folder), data.fingerprint)
 
 
 def render(data: Dataset) -> None:
     """Four charts, in two columns where there is room."""
     st.subheader("How members stay")
-    frames = _frames(str(data.folder), data.fingerprint)
+    with loading("charts", "Counting who stays …", once=f"staying-{data.name}"):
+        drawn = frames(data)
     dark = page.dark()
     left, right = st.columns(2, gap="large")
     with left:
-        charts.show(_lifecycle(frames["lifecycle"], dark), dark, "Members by state in each 28 days", height=360)
-        charts.show(_by_day(frames["days"], dark), dark, "Share of members who came back by day", height=320)
+        charts.show(_lifecycle(drawn["lifecycle"], dark), dark, "Members by state in each 28 days", height=360)
+        charts.show(_by_day(drawn["days"], dark), dark, "Share of members who came back by day", height=320)
     with right:
-        charts.show(_triangle(frames["triangle"], dark), dark, "Share of each month's new members active", height=360)
-        charts.show(_sticky(frames["sticky"], dark), dark, "Daily and monthly active members", height=320)
+        charts.show(_triangle(drawn["triangle"], dark), dark, "Share of each month's new members active", height=360)
+        charts.show(_sticky(drawn["sticky"], dark), dark, "Daily and monthly active members", height=320)
 
 
 def _lifecycle(frame: pd.DataFrame, dark: bool) -> Any:

@@ -8,6 +8,7 @@ import copy
 import importlib
 import logging
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -369,16 +370,21 @@ class Live:
 
     def wait(self, seconds: float) -> None:
         """Until it is ready, has failed, or the time is over."""
+        first_page.set()
         with contextlib.suppress(Exception):  # whose traceback the loader has logged
             self.future.result(timeout=seconds)
 
 
 _loaders = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model-loader")
+first_page = threading.Event()  # set once the server has drawn a page, or somebody waits for a model
+FIRST_PAGE_SECONDS = 4.0
 
 
 def _load(model: str, run: Path) -> Any:
     """The very run that was asked for: while it waits for its turn another one may have come into use."""
     module, engine = ENGINE[model]
+    # To import torch takes Python's lock for seconds, and would double the time to a server's first page.
+    first_page.wait(FIRST_PAGE_SECONDS)
     try:
         loaded = getattr(importlib.import_module(module), engine).load(run)
         if model == "recommender":

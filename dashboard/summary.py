@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import charts, inbox, page, store
 from dashboard.inbox import Inbox, records, shown_titles
 from dashboard.moods import aspect_bars, diverging_bar
+from dashboard.skeleton import loading
 from data.dataset import Dataset
 from data.schema import ITEM_ID, TEXT
 
@@ -57,7 +58,7 @@ def digest_section(data: Dataset, box: Inbox, catalogue: pd.DataFrame) -> None:
         key=f"digest-{data.name}",
         width=360,
     )
-    with st.spinner("Reading them all …"):
+    with loading("cards", "Reading them all …", once=f"digest-{data.name}-{item_id}"):
         found = (
             _title(*_cache_key(data, box), item_id, data, box)
             if item_id

@@ -9,6 +9,7 @@ import streamlit as st
 from dashboard import explained, inbox, page, store
 from dashboard.marked import LEGEND, WORD_LEGEND, marked_html
 from dashboard.moods import MOODS, aspect_bars, mood_words, percent
+from dashboard.skeleton import loading
 from data.dataset import Dataset
 from data.schema import LABEL
 
@@ -63,7 +64,7 @@ def show(result: Any, source: str, data: Dataset) -> None:
 
 def marks(result: Any, text: str, data: Dataset) -> None:
     """The text with its mentions and the words that decided."""
-    with st.spinner("Looking for the words that decided …"):
+    with loading("lines", "Looking for the words that decided …"):
         found = explained.deciding_words(data.name, text)
     legend = (LEGEND if len(result["aspects"]) else "") + (WORD_LEGEND if found.words else "")
     st.html(

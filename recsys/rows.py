@@ -17,7 +17,7 @@ import pandas as pd
 from data.schema import GENRES, YEAR
 from data.words import count, when
 from recsys.signals import rising
-from recsys.viewing import RECENT_DAYS, MemberHistory, Viewing
+from recsys.viewing import RECENT_DAYS, MemberHistory, Viewing, distinct
 
 CARDS = ["item_id", "match", "note", "reason_item_id"]
 GEMS_AMONG = 100  # hidden gems are looked for among so many of the best
@@ -200,7 +200,7 @@ def together(seen: Viewing, item_id: str, k: int = 60) -> pd.DataFrame:
     n, members = len(seen.item_ids), np.zeros(len(seen.user_ids), dtype=bool)
     members[seen.user[seen.item == at]] = True
     theirs = members[seen.user]
-    pairs = np.unique(seen.user[theirs].astype(np.int64) * n + seen.item[theirs]) % n
+    pairs = distinct(seen.user[theirs].astype(np.int64) * n + seen.item[theirs]) % n
     both = np.bincount(pairs, minlength=n).astype(float)
     known = seen.titles["members"].to_numpy()
     score = both / (np.sqrt(known * known[at]) + 5)

@@ -1,5 +1,6 @@
 """What only a browser sees: the menu on a phone, stars, what stands on the page while it is made. On generated data."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from browser import Tab, settled
 from playwright.sync_api import Browser, expect
 
 from benchmarks.visitor import dashboard
+from data import home
 from data.dataset import Dataset
 
 pytestmark = pytest.mark.slow
@@ -40,3 +42,38 @@ def test_stars_stay_as_they_were_given(chromium: Browser, url: str) -> None:
         expect(page.locator(".mq-toast")).to_contain_text("4 stars")
         settled(page)
         expect(stars.nth(3)).to_be_checked()
+
+
+@pytest.mark.parametrize(("path", "bones"), [("", 20), ("title?title=i3", 8), ("today", 8)])
+def test_bones_stand_in_the_document_itself_until_the_page_has_come(
+    chromium: Browser, url: str, path: str, bones: int
+) -> None:
+    """Without a program of ours or Streamlit's having run; with it they go."""
+    still = chromium.new_context(java_script_enabled=False, color_scheme="dark").new_page()
+    still.goto(f"{url}/{path}")
+    expect(still.get_by_role("status", name="Loading Marquee")).to_be_visible()
+    assert still.locator("#mq-paint .mq-bone:visible").count() >= bones
+    assert still.title() == "Marquee"
+    page = Tab(chromium, url, 1280, 900).open(path)
+    expect(page.locator("#mq-paint")).to_have_count(0)
+    settled(page)
+    expect(page.locator('[aria-busy="true"]:visible')).to_have_count(0)
+
+
+def test_bones_stand_where_the_rows_of_a_page_will_be(chromium: Browser, url: str, marquee_home: Path) -> None:
+    """While a table is slow to come: it is a pipe into which nobody has written yet."""
+    page = Tab(chromium, url, 1280, 900).open("models")
+    table = home.scores("demo") / "recommendations.parquet"
+    pipe = marquee_home / "pipe"
+    os.mkfifo(pipe)
+    table.rename(marquee_home / "kept")
+    table.symlink_to(pipe)
+    page.get_by_role("link", name="Home", exact=True).first.click()
+    bones = page.get_by_role("status", name="Putting the rows together")
+    expect(bones).to_be_visible()
+    expect(page.get_by_role("status", name="Loading Home")).to_be_hidden()  # who is watching stands there already
+    table.unlink()
+    (marquee_home / "kept").rename(table)
+    pipe.write_bytes(b"")
+    expect(bones).to_be_hidden()
+    settled(page)

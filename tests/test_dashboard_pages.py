@@ -1,10 +1,12 @@
 """Every page with everything, with nothing, and with tables missing or damaged: no exception ever reaches it."""
 
 import ast
+import asyncio
 import gc
 import html
 import json
 import re
+import threading
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,9 @@ import pandas as pd
 import pytest
 from streamlit import config
 from streamlit.testing.v1 import AppTest
+from streamlit.web.server.app_discovery import discover_asgi_app
 
+from dashboard.warm import warmed
 from data import home
 from data.atomic import write_text
 from data.dataset import Dataset, Source, write_dataset
@@ -437,3 +441,21 @@ def test_garbage_collected_while_a_page_is_compiled_does_it_no_harm(marquee_home
         gc.callbacks.remove(parse)
     assert app.main.children  # a main script that does not compile shows nothing at all
     assert not app.exception
+
+
+def test_the_server_reads_what_a_first_page_needs_before_anybody_comes(full: Dataset) -> None:
+    found = discover_asgi_app(APP)
+    assert found.import_string == "streamlit_app:app"
+
+    async def live() -> None:
+        async with warmed(mock.sentinel.app):
+            (thread,) = [t for t in threading.enumerate() if t.name == "warm-up"]
+            thread.join()
+
+    asyncio.run(live())
+    for table in ("interactions", "items", "users"):
+        full.path(table).unlink()
+    app = opened("home")
+    assert not app.exception
+    assert "cannot be read" not in check_calm(app)
+    assert "does not exist" not in text_of(app)

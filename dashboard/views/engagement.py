@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, moods, onboarding, page, series, staying, store
+from dashboard.skeleton import loading
 from data.dataset import Dataset
 from data.schema import SERIES_ID
 
@@ -50,7 +51,8 @@ def render() -> None:
 @page.guarded
 def audience(data: Dataset) -> None:
     """History and forecast of one series, chosen by name."""
-    catalogue, panel = store.catalogue(data), store.panel(data)
+    with loading("chart", "Counting what was watched …", once=f"panel-{data.name}"):
+        catalogue, panel = store.catalogue(data), store.panel(data)
     forecast = store.scores(data.name, "engagement_forecast")
     predicted = [] if forecast is None else list(forecast[SERIES_ID].unique())
     options = series.ordered([*panel.series_ids, *predicted])

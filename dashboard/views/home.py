@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import choices, members, offers, onboarding, page, shelf, store
+from dashboard.skeleton import loading
 from data import events
 from data.dataset import Dataset, list_datasets
 from data.errors import UserError
@@ -108,7 +109,7 @@ def _rows(data: Dataset, seen: Viewing, member: str) -> None:
     catalogue = store.catalogue(data)
     live = store.live(data.name, "recommender")
     if live is not None and not live.ready and member not in seen.user_ids:
-        with st.spinner("Loading the recommender, which makes the first rows of a new member …"):
+        with loading("rows", "Loading the recommender, which makes the first rows of a new member …"):
             live.wait(LOADING_SECONDS)
     run = live.run_id if live is not None and live.ready else None
     ages = tuple(store.scored_at(data.name, table) for table in TABLES)
@@ -118,7 +119,10 @@ def _rows(data: Dataset, seen: Viewing, member: str) -> None:
         page.notice("warn", str(mistake))
         since, is_known = events.nothing(), False
     did = tuple(since["event_id"])
-    made, scored_by, probabilities = home_page(str(data.folder), data.fingerprint, ages, run, member, did, data, since)
+    with loading("rows", "Putting the rows together …", once=f"home-{data.name}"):
+        made, scored_by, probabilities = home_page(
+            str(data.folder), data.fingerprint, ages, run, member, did, data, since
+        )
     offered = offers.offer(data, member, made, scored_by)
     top, shelves = offered.page
     if len(top):

@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import attention, changes, onboarding, page, sparks, store
 from dashboard.changes import Number
 from dashboard.road import SCORE_TABLE
+from dashboard.skeleton import loading
 from data import events
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
@@ -55,7 +56,9 @@ def _numbers(data: Dataset) -> None:
         )
         return
     ages = tuple(store.scored_at(data.name, table) for table in (*SCORE_TABLE.values(), "unusual"))
-    st.html(f'<div class="mq-grid">{"".join(map(_card, _all_numbers(str(data.folder), data.fingerprint, ages)))}</div>')
+    with loading("cards", "Counting the last week …", once=f"today-{data.name}"):
+        numbers = _all_numbers(str(data.folder), data.fingerprint, ages)
+    st.html(f'<div class="mq-grid">{"".join(map(_card, numbers))}</div>')
     with st.container(horizontal=True, gap="medium"):
         for view, label, icon in (
             ("engagement", "Audience and members", "show_chart"),
