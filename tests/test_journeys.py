@@ -49,6 +49,9 @@ class Visit:
     def shelf(self, title: str) -> Locator:
         return self.page.locator(f'.shelf[aria-label^="{title}"]').first
 
+    def card(self, shelf: str, title: str) -> Locator:
+        return self.shelf(shelf).locator(f'.card[aria-label^="{title},"]')
+
     def cards(self, title: str) -> list[str]:
         return [str(card.get_attribute("aria-label")) for card in self.shelf(title).locator(".card").all()]
 
@@ -130,7 +133,7 @@ def test_03_a_title_is_found_in_spite_of_a_typo_and_opened(visit: Visit) -> None
     page = visit.page
     typo = visit.title[:3] + visit.title[4] + visit.title[3] + visit.title[5:]
     page.get_by_role("searchbox", name="Search titles").fill(typo.lower())
-    visit.shelf("Found for").locator(f'.card[aria-label^="{visit.title},"]').click()
+    visit.card("Found for", visit.title).click()
     heading = page.get_by_role("heading", name=visit.title, level=1)
     expect(heading).to_be_visible()
     settled(page)
@@ -164,12 +167,13 @@ def test_04_it_is_rated_and_put_on_the_list(visit: Visit) -> None:
 def test_05_the_rows_change_and_can_be_changed_back(visit: Visit) -> None:
     page = visit.page
     visit.tab.go("Home")
-    assert any(card.startswith(f"{visit.title},") for card in visit.cards("My list"))
+    expect(visit.card("My list", visit.title)).to_be_visible()
+    settled(page)
     before = page.locator(".billboard h1").text_content() or ""
     page.locator(".billboard").get_by_role("button", name="is not for me").click()
     expect(page.locator(".billboard h1")).not_to_have_text(before)
     settled(page)
-    assert not any(card.startswith(f"{before},") for card in visit.cards("Top picks for you"))
+    expect(visit.card("Top picks for you", before)).to_have_count(0)
     page.get_by_role("button", name="Undo").click()
     expect(page.locator(".billboard h1")).to_have_text(before)
     settled(page)
