@@ -1,13 +1,6 @@
 // The queue of reviews. Rows are real buttons; every text enters by textContent, so a review can never be markup.
 // Sends the trigger values `picked` (a review's id) and `more` (how many rows to list from now on).
 
-const element = (tag, className, text) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
-
 const signed = (kind, text) => {
   const node = element("span", `sign ${kind}`);
   node.append(element("span", "dot"), element("span", "", text));
