@@ -8,7 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import page, store, welcome
-from dashboard.shelf import component
+from dashboard.inline import component
 from data import events
 from data.dataset import Dataset
 from data.errors import UserError

@@ -1,6 +1,5 @@
 """What every page shares: the wrapper that lets no exception through, the header, notices, empty states, choices."""
 
-import datetime as dt
 import hashlib
 import html
 import logging
@@ -13,8 +12,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from dashboard import store
-from data import home
+from dashboard import logbook, store
 from data.dataset import Dataset, list_datasets
 from data.errors import UserError
 from data.words import count, duration, when
@@ -76,14 +74,7 @@ def _draw_toast() -> None:
 def _keep_traceback(where: str) -> str:
     """Append the current traceback to the dashboard's log; returns the log's name for the notice."""
     _log.exception("%s failed", where)
-    path = home.home() / "dashboard.log"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as handle:
-            handle.write(f"{dt.datetime.now(dt.UTC).isoformat(timespec='seconds')} {where}\n{traceback.format_exc()}\n")
-    except OSError:
-        return "the terminal that runs the dashboard"
-    return str(path)
+    return logbook.keep(f"{where}\n{traceback.format_exc()}")
 
 
 def notice(kind: str, text: str) -> None:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from dashboard import page
 from dashboard.inbox import opening, records
+from dashboard.inline import component
 from dashboard.moods import mood_kind, mood_words, priority_words
-from dashboard.shelf import component
 from data.schema import CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, TEXT
 
 _STATES = {"approved": "✓ approved", "edited": "✓ edited", "dismissed": "✕ dismissed"}

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, members, page, store
+from dashboard import artwork, charts, members, page, store
 from dashboard.ab_words import percent, signed
 from dashboard.posters import poster, poster_html
 from dashboard.trade_off import by_variety
@@ -273,15 +273,16 @@ def _lists(data: Dataset, step: float) -> None:
         st.html(_posters(catalogue, varied, plain))
     st.html("<p><b>Variety 0</b> <span class='mq-muted'>· the most likely titles</span></p>")
     st.html(_posters(catalogue, plain, plain))
+    artwork.late(catalogue, [*varied, *plain], key=f"late-variety-{data.name}")
 
 
 def _posters(catalogue: pd.DataFrame, items: list[str], plain: list[str]) -> str:
-    figures = []
+    figures, real = [], artwork.addresses(catalogue, items)
     for item in items:
         if item not in catalogue.index:
             continue
         title = title_of(catalogue, item)
-        drawn = poster_html(poster(title.shown, title.year, title.genres), POSTER_WIDTH)
+        drawn = poster_html(poster(title.shown, title.year, title.genres), POSTER_WIDTH, artwork.over(real, item))
         mark = "" if item in plain else page.sign("good", "Only here")
         figures.append(f"<figure>{drawn}<figcaption>{mark}</figcaption></figure>")
     return f"<div class='mq-rank-list'>{''.join(figures)}</div>"

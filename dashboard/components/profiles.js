@@ -1,13 +1,6 @@
 // Who is watching: one button for each profile, and one to add somebody. Names enter by textContent.
 // Sends the trigger values `picked` (a member's id) and `added`.
 
-const element = (tag, className, text) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
-
 const profile = (className, face, colour, name, spoken, act) => {
   const button = element("button", className);
   button.type = "button";

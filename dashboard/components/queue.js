@@ -2,13 +2,6 @@
 // Sends the trigger values `picked` (a review's id), `more` (how many rows to list from now on), `ticked` (the ids that are
 // ticked now) and `all` (whether everything that matches is to be ticked).
 
-const element = (tag, className, text) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
-
 const signed = (kind, text) => {
   const node = element("span", `sign ${kind}`);
   node.append(element("span", "dot"), element("span", "", text));
