@@ -93,12 +93,11 @@ def told_after(data: Dataset, model: str) -> None:
                 on_click=_use,
                 args=(data, model, done["source"], done["before"], True),
             )
-    stale = health.stale_scores(data, model, serving)
+    _, stale = health.scores_of(data, model, serving)
     if stale:
         page.notice("warn", stale)
         scoring.offer(data, model, "models")
-        if failed := scoring.last_failure(data.name):
-            page.notice("warn", failed)
+        scoring.told_failure(data.name)
 
 
 def _confirm(data: Dataset, model: str, run: Run, in_use: Run | None) -> None:

@@ -299,7 +299,7 @@ def test_scores_of_an_earlier_model_say_so(small_dataset: Small) -> None:
     data = small_dataset("demo", reviews=0)
     made.write_everything(data)
     made.write_scores(data, "retention", made.retention(data).assign(run_id="20200101-000000-aaaa"))
-    assert "by an earlier model, so score again" in said(opened("datasets"))
+    assert "The scores on disk are from run 20200101-000000-aaaa, not from the one in use." in said(opened("datasets"))
 
 
 def slow(*_: object) -> list[str]:
