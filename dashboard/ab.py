@@ -46,7 +46,7 @@ def draw(data: Dataset) -> None:
     usual = clicks.per_page(shown, ROW)
     _numbers(shown, drawn, usual)
     st.space("small")
-    st.subheader("Which order would have been clicked more?")
+    st.header("Which order would have been clicked more?")
     if drawn.cards.empty:
         _nothing_explored(shown, usual)
     else:
@@ -66,7 +66,7 @@ def _nothing_logged(data: Dataset) -> None:
     )
     st.space("small")
     st.page_link("views/home.py", label="Open Home", icon=":material/home:", query_params=page.address())
-    st.subheader("How many pages it will take")
+    st.header("How many pages it will take")
     base = ASSUMED_RATE * VISIBLE
     st.html(
         f"<p>If {100 * ASSUMED_RATE:.0f} of 100 cards are clicked, that is {base:.2f} clicks per page in the first "

@@ -30,7 +30,7 @@ def retention(data: Dataset) -> pd.DataFrame | None:
 
 @page.guarded
 def sour(data: Dataset) -> None:
-    st.subheader("Titles turning sour")
+    st.header("Titles turning sour")
     written = store.review_dates(data)
     if written is None:
         page.notice("none", "This dataset has no reviews, so no title can be seen to turn.")
@@ -79,7 +79,7 @@ def _sour_title(row: Mapping[Any, Any], titles: pd.Series) -> None:
 
 @page.guarded
 def newly(data: Dataset) -> None:
-    st.subheader("Members newly at risk")
+    st.header("Members newly at risk")
     if not data.has("interactions") or data.time_kind == "order":
         page.notice("none", "Without interactions that have times nobody knows who was away for how long.")
         return
@@ -131,7 +131,7 @@ def _member(data: Dataset, row: Mapping[Any, Any]) -> str:
 
 @page.guarded
 def models(data: Dataset) -> None:
-    st.subheader("Models")
+    st.header("Models")
     found = health(data)
     if all(one.kind in ("good", "none") and not one.commands for one in found):
         page.notice("good", "All well: every model is trained on the tables as they are, and the scores are its own.")

@@ -182,7 +182,7 @@ def own_reviews(data: Dataset, item_id: str, user_id: str) -> None:
     source = store.run_source(data.name, "sentiment")
     if source is not None:
         store.live(data.name, "sentiment")  # loads while the member writes
-    st.subheader("Your review")
+    st.header("Your review")
     key = f"{user_id}-{item_id}"
     with st.form(f"review-{key}", border=False):
         text = st.text_area(

@@ -37,11 +37,11 @@ def rates(data: Dataset, shown: pd.DataFrame) -> None:
         return
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("Clicks by row")
+        st.header("Clicks by row")
         found = clicks.rates(usual, "place").sort_values("rate", ascending=False)
         st.html(ranges([_rate(place_name(str(place)), row) for place, row in found.iterrows()]))
     with right:
-        st.subheader("Top picks by recommender")
+        st.header("Top picks by recommender")
         names = {run.id: run_name(run) for run in runs.list_runs(data.name, "recommender")}
         by_run = clicks.rates(usual[usual["place"] == ROW], "run_id")
         if by_run.empty:

@@ -54,7 +54,7 @@ def _card(name: str) -> None:
     sizes = " · ".join(page.count(rows, table.removesuffix("s")) for table, rows in data.rows.items() if rows)
     with st.container(border=True):
         st.html(
-            f'<h3 style="margin:0 0 2px;padding:0;font-size:1.25rem">{html.escape(data.name)}</h3>'
+            f'<h2 style="margin:0 0 2px;padding:0;font-size:1.25rem">{html.escape(data.name)}</h2>'
             f'<p class="mq-muted" style="margin:0">{html.escape(sizes)}</p>'
         )
         left, right = st.columns(2, gap="large")

@@ -1,7 +1,8 @@
 """What stands in the browser before Streamlit's own program has come: the bones of the page that is asked for.
 
 Streamlit answers every address with one empty document, whose program takes a second to load and to start. The bones
-are put into that document, over the place where the page will be, and go when the page shows anything.
+are put into that document, over the place where the page will be, and go when the page shows anything. With them comes
+what the document itself has to listen to (menu.js).
 """
 
 from pathlib import Path
@@ -31,10 +32,11 @@ _SCRIPT = """
 
 def painted(document: bytes, path: str) -> bytes:
     """Streamlit's document with the bones of the page at `path`; unchanged where it is not as we know it."""
-    style, logo = ((_FOLDER / name).read_text("utf-8") for name in ("skeleton.css", "static/logo.svg"))
+    names = ("skeleton.css", "static/logo.svg", "menu.js")
+    style, logo, menu = ((_FOLDER / name).read_text("utf-8") for name in names)
     bones = skeleton.page_bones(path.rstrip("/").rpartition("/")[2], "Loading Marquee …")
     paint = f'<div id="mq-paint">{logo}{bones}</div>'
-    whole = f"<style>{style}</style>{paint}{_PLACE.decode()}<script>{_SCRIPT}</script>"
+    whole = f"<style>{style}</style>{paint}{_PLACE.decode()}<script>{_SCRIPT}{menu}</script>"
     return document.replace(_PLACE, whole.encode()).replace(b"<title>Streamlit</title>", b"<title>Marquee</title>")
 
 

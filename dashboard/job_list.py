@@ -80,7 +80,7 @@ def card(job: jobs.Job, title: str, now: str, share: float | None = None, place:
     """A running job as what a page is about: what it does, since when, how far it is (0 to 1), its log, its end."""
     with st.container(border=True):
         st.html(
-            f'<h3 style="margin:0 0 4px;padding:0;font-size:1.25rem">{html.escape(title)}</h3>'
+            f'<h2 style="margin:0 0 4px;padding:0;font-size:1.25rem">{html.escape(title)}</h2>'
             f'<p class="mq-muted" style="margin:0">{html.escape(now)} · {page.duration(job.seconds)} so far</p>'
         )
         if share is not None:
@@ -93,7 +93,7 @@ def card(job: jobs.Job, title: str, now: str, share: float | None = None, place:
 @page.guarded
 def show() -> None:
     """What runs in the background and what ran last; it renews itself."""
-    st.subheader("Jobs")
+    st.header("Jobs")
     kept = jobs.list_jobs()
     if not kept:
         st.caption("Nothing has run in the background yet.")

@@ -88,7 +88,7 @@ def notice(kind: str, text: str) -> None:
 def empty(title: str, text: str, command: str = "") -> None:
     """What will be here, and the one thing to do."""
     code = f'<p style="margin-top:12px"><code>{html.escape(command)}</code></p>' if command else ""
-    st.html(f'<div class="mq-empty"><h3>{html.escape(title)}</h3><p>{html.escape(text)}</p>{code}</div>')
+    st.html(f'<div class="mq-empty"><h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>{code}</div>')
 
 
 def sign(kind: str, words: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import health, page, promotion, scoring
+from dashboard import health, page, promotion, scoring, tables
 from dashboard.learning import Delta, Headline, compared, headline_of, metric_label
 from dashboard.road import serving_run
 from data import home, runs
@@ -128,7 +128,7 @@ def _confirm(data: Dataset, model: str, run: Run, in_use: Run | None) -> None:
 def comparison(run: Run, in_use: Run) -> None:
     """The metrics of a run beside those of the one in use, on the split of their headline."""
     deltas = compared(in_use.report, run.report)
-    st.subheader("Beside the run in use")
+    st.header("Beside the run in use")
     if not deltas:
         page.notice("none", "The two runs were measured on different splits: there is nothing to compare.")
         return
@@ -192,10 +192,9 @@ def run_list(data: Dataset, model: str, all_runs: Sequence[Run]) -> None:
             f"{page.count(unfinished, 'further folder')} {'holds' if unfinished == 1 else 'hold'} a training that goes "
             "on or was interrupted; only a finished run can be used."
         )
-    with st.container(key="runs-as-table"), st.expander("As a table, to sort, search and download"):
-        st.dataframe(table(all_runs), hide_index=True, column_config={
-            "Seconds": st.column_config.NumberColumn(format="%.0f"),
-        })  # fmt: skip
+    with st.expander("As a table, to sort, search and download"):
+        said = "All runs, the newest first"
+        tables.table(table(all_runs), f"runs-{source}-{model}", said, formats={"Seconds": "%.0f"})
 
 
 def _unfinished(source: str, model: str, finished: int) -> int:

@@ -108,7 +108,7 @@ def _slider(data: Dataset, result: dict[str, Any]) -> None:
     )
     kind, sentence = in_words(result, step)
     st.html(
-        f"<div class='mq-verdict mq-{kind}' role='status'><h3>{html.escape(sentence)}</h3>"
+        f"<div class='mq-verdict mq-{kind}' role='status'><h2>{html.escape(sentence)}</h2>"
         f"<p>{html.escape(rests_on(result, step))}</p></div>"
     )
     page.number_cards(_numbers(result, step))
@@ -205,7 +205,7 @@ def _frame(result: Mapping[str, Any]) -> pd.DataFrame:
 @page.guarded
 def _lists(data: Dataset, step: float) -> None:
     """A member's lists by the recommender in use, with and without variety."""
-    st.subheader("What a member would see")
+    st.header("What a member would see")
     live, seen = store.live(data.name, "recommender"), store.viewing(data)
     if live is None or seen is None:
         page.empty(

@@ -39,7 +39,7 @@ def frames(data: Dataset) -> dict[str, pd.DataFrame]:
 
 def render(data: Dataset) -> None:
     """Four charts, in two columns where there is room."""
-    st.subheader("How members stay")
+    st.header("How members stay")
     with loading("charts", "Counting who stays …", once=f"staying-{data.name}"):
         drawn = frames(data)
     dark = page.dark()

@@ -16,9 +16,8 @@ FOLDER = Path(__file__).parent
 def draw() -> None:
     st.set_page_config(page_title="Marquee", page_icon=str(FOLDER / "static" / "favicon.png"), layout="wide")
     # A style alone is put with the toasts, and the first toast of a fragment would take it away.
-    style, bones, script = ((FOLDER / name).read_text("utf-8") for name in ("style.css", "skeleton.css", "menu.js"))
-    html = f"<style>{style}{bones}</style><script id='menu'>{script}</script><span hidden></span>"
-    st.html(html, unsafe_allow_javascript=True)
+    style = "".join((FOLDER / name).read_text("utf-8") for name in ("style.css", "skeleton.css"))
+    st.html(f"<style>{style}</style><span hidden></span>")
     st.logo(str(FOLDER / "static" / "logo.svg"), size="medium")
 
     chosen = st.navigation(

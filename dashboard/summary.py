@@ -68,15 +68,15 @@ def digest_section(data: Dataset, box: Inbox, catalogue: pd.DataFrame) -> None:
     st.space("small")
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("What drives the share")
+        st.header("What drives the share")
         _drivers(found["drivers"], found["reviews"])
-        st.subheader("Share of positive over time")
+        st.header("Share of positive over time")
         _course(found)
     with right:
-        st.subheader("In their own words")
+        st.header("In their own words")
         st.html(quotes_html(found["quotes"]["for"], found["quotes"]["against"], titles if item_id is None else None))
         if item_id is None:
-            st.subheader("Titles whose sentiment turned")
+            st.header("Titles whose sentiment turned")
             _turned(found)
 
 
@@ -193,7 +193,7 @@ def quotes_html(
 @page.guarded
 def what_people_say(data: Dataset, item_id: str) -> None:
     """Aspects as bars with counts, two quotes for and two against, and the way to the title's reviews."""
-    st.subheader("What people say")
+    st.header("What people say")
     box = inbox.inbox(data)
     mine = box.frame[(box.frame[ITEM_ID] == item_id).fillna(False)] if box is not None else pd.DataFrame()
     if box is None or mine.empty:

@@ -12,6 +12,8 @@ def safe(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, int]:
 
     See https://owasp.org/www-community/attacks/CSV_Injection. Columns that hold no text are left as they are.
     """
+    if pa.types.is_large_string(column.type):
+        column = column.cast(pa.string())
     if not pa.types.is_string(column.type):
         return column, 0
     if pc.any(pc.match_substring(column, "\0")).as_py():

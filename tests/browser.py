@@ -36,11 +36,10 @@ def settled(page: Page) -> Page:
     return page
 
 
-def grave(page: Page) -> list[tuple[str, str]]:
-    """Serious and critical violations that axe-core finds: (rule, first element)."""
+def violations(page: Page) -> list[tuple[str, str]]:
+    """What axe-core finds, of whatever weight: (rule, first element)."""
     page.wait_for_timeout(700)  # what is drawn late, and colours that fade in
-    found = Axe().run(page).response["violations"]
-    return [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
+    return [(v["id"], v["nodes"][0]["html"]) for v in Axe().run(page).response["violations"]]
 
 
 class Tab:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import dashboard_home
 import pytest
-from browser import Tab, grave, settled
+from browser import Tab, settled, violations
 from PIL import Image
 from playwright.sync_api import Browser, Locator, expect
 from tmdb_server import TOKEN, TmdbServer, film, picture
@@ -71,7 +71,7 @@ def test_real_posters_lie_over_the_drawn_ones(small_dataset: Callable[..., Datas
             missing.scroll_into_view_if_needed()
             expect(missing.locator(".real")).to_have_count(0)
             expect(missing.locator(".title")).to_be_visible()
-            assert grave(page) == []
+            assert violations(page) == []
 
             expect(head.locator(".real")).to_have_js_property("naturalWidth", 342)
             assert colour(head) == BLUE

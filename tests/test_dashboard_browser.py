@@ -5,11 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dashboard_home as made
+import pandas as pd
 import pytest
 from browser import Tab, settled
 from playwright.sync_api import Browser, expect
 
 from benchmarks.visitor import dashboard
+from dashboard import tables
 from data import home
 from data.dataset import Dataset
 
@@ -77,3 +79,19 @@ def test_bones_stand_where_the_rows_of_a_page_will_be(chromium: Browser, url: st
     pipe.write_bytes(b"")
     expect(bones).to_be_hidden()
     settled(page)
+
+
+def test_a_table_is_one_at_a_desk_and_cards_with_a_file_on_a_phone(chromium: Browser, url: str) -> None:
+    desk, phone = (Tab(chromium, url, width, 844).open("engagement") for width in (1280, 390))
+    for page, kind, other in ((desk, "table", "cards"), (phone, "cards", "table")):
+        expect(page.locator(f'[class*="st-key-{kind}-retention"]')).to_be_visible()
+        expect(page.locator(f'[class*="st-key-{other}-retention"]')).to_be_hidden()
+        settled(page)
+    shown = phone.get_by_role("list", name="Members, the most likely to leave first").get_by_role("listitem")
+    assert shown.count() == tables.CARDS
+    with phone.expect_download() as file:
+        phone.get_by_role("button", name="All 60 as CSV").click()
+    every = pd.read_csv(file.value.path())
+    assert every.columns[:3].tolist() == ["Member", "Risk", "Last seen"]
+    assert len(every) == 60
+    assert f"{every['Last seen'][0]:.0f} days ago" in shown.first.inner_text()

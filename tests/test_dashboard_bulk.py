@@ -7,7 +7,7 @@ from pathlib import Path
 import dashboard_home as made
 import pandas as pd
 import pytest
-from browser import Tab, grave, settled
+from browser import Tab, settled, violations
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 from test_dashboard_pages import check_calm, opened, toasts
@@ -138,7 +138,7 @@ def test_the_inbox_is_worked_through_without_a_mouse(page: Page) -> None:
     page.keyboard.press("x")
     expect(page.get_by_text("2 reviews chosen")).to_be_visible()
     settled(page)
-    assert grave(page) == []
+    assert violations(page) == []
     page.get_by_role("button", name="Approve drafts").click()
     expect(page.get_by_text("2 drafts approved").first).to_be_visible()
     settled(page)

@@ -134,7 +134,7 @@ def test_a_database_that_cannot_be_written_is_said(
     app = button(app, "Watch").click().run()
     assert not app.exception
     assert "cannot be used" in text_of(app)
-    assert "Audience" in [header.value for header in app.subheader]  # the rest of the page is there
+    assert "Audience" in [header.value for header in app.header]  # the rest of the page is there
 
 
 def test_how_a_member_stands_to_a_title_by_hand(marquee_home: Path) -> None:

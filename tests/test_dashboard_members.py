@@ -76,7 +76,7 @@ def test_a_new_member_is_there_before_and_after_an_export(data: Dataset) -> None
     assert app.query_params["member"] == "Ada"
     assert next(box for box in app.selectbox if box.label == "Who is watching?").value == "Ada"
     app = opened("title", title="i1", member="Ada")
-    assert "Your review" in [header.value for header in app.subheader]
+    assert "Your review" in [header.value for header in app.header]
     after = export_events("demo").dataset
     assert store.newcomers(after) == []
     assert store.member_label(after, "Ada") == "Ada"

@@ -256,7 +256,7 @@ def test_engagement_shows_how_members_stay(full: Dataset, monkeypatch: pytest.Mo
     monkeypatch.setattr(charts, "show", kept)
     app = opened("engagement")
     check_calm(app)
-    assert "How members stay" in [head.value for head in app.subheader]
+    assert "How members stay" in [head.value for head in app.header]
     rows = {
         words: [len(part) for part in chart["datasets"].values()]
         for words, chart in drawn.items()

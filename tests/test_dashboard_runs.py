@@ -195,10 +195,10 @@ def test_the_chosen_run_stands_beside_the_one_in_use(full: Dataset) -> None:
     assert [(d.metric, d.kind) for d in deltas] == [("ndcg@10", "better"), ("log_loss", "worse")]
     assert deltas[0].difference == pytest.approx(0.01)
     app = opened("models")
-    assert "Beside the run in use" not in [head.value for head in app.subheader]
+    assert "Beside the run in use" not in [head.value for head in app.header]
     next(box for box in app.selectbox if box.label == "Run").set_value(OLD).run()
     text = check_calm(app)
-    assert "Beside the run in use" in [head.value for head in app.subheader]
+    assert "Beside the run in use" in [head.value for head in app.header]
     assert "+0.0100, better" in text
     assert "+0.1000, worse" in text
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from browser import Tab, grave, settled
+from browser import Tab, settled, violations
 from playwright.sync_api import Browser, expect
 from short_road import SCORES
 
@@ -86,11 +86,11 @@ PATHS = ("", "title?title=50", "today", "reviews", "engagement", "win-back", "ex
 @pytest.mark.parametrize("scheme", ["dark", "light"])
 @pytest.mark.parametrize("width", [390, 1024])
 def test_every_page_is_accessible_and_silent(address: str, chromium: Browser, scheme: str, width: int) -> None:
-    """axe-core finds nothing serious, the console is empty, nothing scrolls sideways."""
+    """axe-core finds nothing, the console is empty, nothing scrolls sideways."""
     tab = Tab(chromium, address, width, 900, scheme)
     for path in PATHS:
         page = tab.open(path)
-        assert grave(page) == [], f"{path} at {width}, {scheme}"
+        assert violations(page) == [], f"{path} at {width}, {scheme}"
         assert tab.sideways() <= 0, f"{path} scrolls sideways at {width}"
     assert tab.complaints() == []
     tab.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from browser import Tab, grave, settled
+from browser import Tab, settled, violations
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
 from benchmarks.visitor import dashboard
@@ -42,7 +42,7 @@ class Visit:
     def end(self, name: str) -> None:
         """The journey's picture, and what must be true at its end."""
         self.tab.picture(name)
-        assert grave(self.page) == []
+        assert violations(self.page) == []
         assert self.tab.sideways() <= 0
         assert self.tab.complaints() == []
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, moods, onboarding, page, series, staying, store
+from dashboard import charts, moods, onboarding, page, series, staying, store, tables
 from dashboard.skeleton import loading
 from data.dataset import Dataset
 from data.schema import SERIES_ID
@@ -57,7 +57,7 @@ def audience(data: Dataset) -> None:
     predicted = [] if forecast is None else list(forecast[SERIES_ID].unique())
     options = series.ordered([*panel.series_ids, *predicted])
     names = {series_id: series.name(series_id, catalogue) for series_id in options}
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    left, right = st.columns([3, 2])
     with left:
         chosen = st.selectbox("Series", options, format_func=lambda s: names[s], key=f"series-{data.name}")
     with right:
@@ -134,14 +134,14 @@ def unusual_days(odd: pd.DataFrame, names: Callable[[str], str], steps: "Frequen
     )
     if (table["Driven by"] == "").all():
         table = table.drop(columns="Driven by")
-    st.dataframe(
+    tables.table(
         table,
-        hide_index=True,
-        height=min(36 * (len(table) + 1), 220),
-        column_config={
-            "Value": st.column_config.NumberColumn(format="localized", width=80),
-            "Driven by": st.column_config.TextColumn(width="large"),
-        },
+        f"unusual-{steps.noun}s",
+        f"Unusual {steps.noun}s, the latest first",
+        formats={"Value": "localized"},
+        widths={"Value": 80, "Driven by": 400},
+        height=280,
+        row_height=36 if "Driven by" not in table else 68,
     )
 
 
@@ -207,7 +207,7 @@ def numbers(past: pd.DataFrame, ahead: pd.DataFrame, unit: str, steps: "Frequenc
 
 def retention(data: Dataset) -> None:
     """Who is about to leave: shares per band and the members, most at risk first."""
-    st.subheader("Retention")
+    st.header("Retention")
     scored = store.scores(data.name, "retention")
     if scored is None or scored.empty:
         if not data.has("interactions"):
@@ -224,9 +224,10 @@ def retention(data: Dataset) -> None:
         f"{page.count(len(scored), 'member')} back. Behind each band stands its mean risk to leave.</p>"
     )
     st.page_link("views/winback.py", label="Whom to win back", icon=":material/group:", query_params=page.address())
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns(2, gap="large")
     with left:
         _bands(scored, bands)
+    with right:
         chart = charts.histogram(
             scored["p_return"].dropna(),
             title=f"Chance to come back within {horizon} days",
@@ -234,8 +235,7 @@ def retention(data: Dataset) -> None:
             dark=page.dark(),
         )
         charts.show(chart, page.dark(), "How many members lie in each tenth of the chance to come back", height=220)
-    with right:
-        _members(data, scored, bands)
+    _members(data, scored, bands)
 
 
 def _bands(scored: pd.DataFrame, bands: pd.Series) -> None:
@@ -279,16 +279,12 @@ def _members(data: Dataset, scored: pd.DataFrame, bands: pd.Series) -> None:
     )
     if table["Reason"].isna().all():
         table = table.drop(columns="Reason")
-    st.dataframe(
+    tables.table(
         table,
-        hide_index=True,
-        height=420,
-        column_config={
-            "Member": st.column_config.TextColumn(width=190),
-            "Risk": st.column_config.TextColumn(width=155),
-            "Last seen": st.column_config.NumberColumn("Last seen", format="%.0f days ago", width=95),
-            "Reason": st.column_config.TextColumn(width="medium"),
-        },
+        f"retention-{data.name}-{chosen or 'all'}",
+        "Members, the most likely to leave first",
+        formats={"Last seen": "%.0f days ago"},
+        widths={"Member": 240, "Risk": 190, "Last seen": 120, "Reason": 360},
     )
 
 

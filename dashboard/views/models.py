@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, onboarding, page, run_list, store
+from dashboard import charts, onboarding, page, run_list, store, tables
 from dashboard.health import promote_command
 from dashboard.learning import HALF_WIDTH, better, curves, metric_label, metric_names, read_curves, verdict
 from dashboard.model_words import NAMES, QUESTIONS
@@ -54,7 +54,7 @@ def render() -> None:
     show_run(chosen, model, store.dataset(source))
     if in_use is not None and chosen.id != in_use.id:
         run_list.comparison(chosen, in_use)
-    st.subheader("Runs")
+    st.header("Runs")
     run_list.told_after(data, model)
     run_list.run_list(data, model, all_runs)
 
@@ -121,9 +121,9 @@ def _metrics(report: dict[str, Any], model: str) -> None:
     )
     with st.expander("All figures"):
         table = pd.DataFrame(metrics[split]).T.reindex(columns=names)
-        st.dataframe(table.rename_axis("Method").reset_index(), hide_index=True, column_config={
-            name: st.column_config.NumberColumn(metric_label(name), format="%.4f") for name in names
-        })  # fmt: skip
+        table = table.rename(columns=metric_label).rename_axis("Method").reset_index()
+        said = f"All figures of each method on the {split} split"
+        tables.table(table, f"figures-{model}-{split}", said, formats=dict.fromkeys(map(metric_label, names), "%.4f"))
 
 
 def _trained_on(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -42,11 +42,11 @@ def render() -> None:
     audience, said = st.columns(2, gap="large")
     with audience:
         _audience(data, item_id, catalogue, seen)
-    with said:
-        summary.what_people_say(data, item_id)
         if member is not None:
             st.space("small")
             choices.own_reviews(data, item_id, member)
+    with said:
+        summary.what_people_say(data, item_id)
     st.space("medium")
     like = _more_like(data, item_id, member, catalogue, seen)
     artwork.late(catalogue, [item_id, *like], key=f"late-{item_id}")
@@ -95,7 +95,7 @@ def _own_history(seen: Viewing, member: str, item_id: str) -> str:
 
 
 def _audience(data: Dataset, item_id: str, catalogue: pd.DataFrame, seen: Viewing | None) -> None:
-    st.subheader("Audience")
+    st.header("Audience")
     if seen is None or data.time_kind != "real":
         page.notice("none", "This dataset has no times, so there is no history to show.")
         return

@@ -149,7 +149,7 @@ def _sentence(text: str) -> str:
 
 
 def _since_export(data: Dataset) -> None:
-    st.subheader("Since the last export")
+    st.header("Since the last export")
     counts = events.counts(data)
     words, looked = changes.done_words(counts), changes.looked(counts)
     if not counts:

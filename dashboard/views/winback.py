@@ -213,7 +213,7 @@ def _row(
         if member[f"title_{rank}"]
     )
     return (
-        f"<article class='mq-back'><div><h3>{html.escape(store.member_label(data, str(member[USER_ID])))}</h3>"
+        f"<article class='mq-back'><div><h2>{html.escape(store.member_label(data, str(member[USER_ID])))}</h2>"
         f"<p>{risk}</p><p>{html.escape(_because(member))}</p>"
         f"<p class='mq-muted mq-small'>{html.escape(told[:1].upper() + told[1:])}</p>"
         + (f"<p class='mq-small'>{html.escape(wrote)}</p>" if (wrote := _wrote(member)) else "")
