@@ -67,15 +67,15 @@ def digest_section(data: Dataset, box: Inbox, catalogue: pd.DataFrame) -> None:
     st.space("small")
     left, right = st.columns(2, gap="large")
     with left:
-        st.subheader("What drives the share")
+        page.section("What drives the share")
         _drivers(found["drivers"], found["reviews"])
-        st.subheader("Share of positive over time")
+        page.section("Share of positive over time")
         _course(found)
     with right:
-        st.subheader("In their own words")
+        page.section("In their own words")
         st.html(quotes_html(found["quotes"]["for"], found["quotes"]["against"], titles if item_id is None else None))
         if item_id is None:
-            st.subheader("Titles whose sentiment turned")
+            page.section("Titles whose sentiment turned")
             _turned(found)
 
 
