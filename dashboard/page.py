@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any, Literal
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dashboard import logbook, store
 from data.dataset import Dataset, list_datasets
@@ -56,16 +57,22 @@ def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def toast(text: str) -> None:
-    """Say what was just done, for some seconds; shown as text. May be called in a callback.
+    """Say what was just done, for some seconds and on this page only; shown as text. May be called in a callback.
 
     Streamlit's own outlives its page, must not be called in a fragment's callback, and is a dialog without a name.
     """
-    st.session_state["toast"] = text
+    st.session_state["toast"] = (_place(), text)
+
+
+def _place() -> str:
+    """The page whose script runs: a name that Streamlit gives it."""
+    context = get_script_run_ctx()
+    return "" if context is None else context.page_script_hash
 
 
 def _draw_toast() -> None:
-    text = st.session_state.pop("toast", None)
-    if text is not None:
+    where, text = st.session_state.pop("toast", (None, ""))
+    if where == _place():  # who left the page before it was drawn does not meet it elsewhere
         # Two names in turn: the same animation would not begin again.
         st.session_state["toast-turn"] = turn = 1 - st.session_state.get("toast-turn", 0)
         st.html(f'<div class="mq-toast mq-toast-{turn}" role="status">{html.escape(text)}</div>')

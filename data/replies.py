@@ -7,7 +7,7 @@ without a row is open.
 import datetime as dt
 
 import pandas as pd
-from sqlalchemy import CheckConstraint, Column, DateTime, String, Table, Text, delete, select
+from sqlalchemy import CheckConstraint, Column, ColumnElement, DateTime, String, Table, Text, delete, func, select
 
 from data.database import METADATA, connection, insert
 from data.schema import REVIEW_ID, TEXT
@@ -56,30 +56,31 @@ def decide(
         opened.execute(added.on_conflict_do_update(index_elements=["dataset", REVIEW_ID], set_=row))
 
 
-def decide_all(dataset: str, decisions: pd.DataFrame, decided_at: dt.datetime | None = None) -> dt.datetime:
+def decide_all(dataset: str, decisions: pd.DataFrame, decided_at: dt.datetime) -> int:
     """Keep many decisions, all or none; reviews that were decided already, by whomever, keep theirs.
 
     Args:
         decisions: columns review_id, status, text and run_id (None where there is none), as in `decide`.
-        decided_at: with a time zone; None: now.
+        decided_at: with a time zone; names these decisions together for `undo_all`.
 
     Returns:
-        The moment of these decisions, which `undo_all` asks for.
+        How many are kept.
 
     Raises:
-        UserError: the database cannot be reached or written.
+        UserError: the database cannot be reached or written, or a decision has no text.
         ValueError: there is no such status.
     """
     if unknown := set(decisions["status"]) - set(STATUSES):
         raise ValueError(f"status {unknown.pop()!r} is none of {', '.join(STATUSES)}")
-    moment = (decided_at or dt.datetime.now(dt.UTC)).astimezone(dt.UTC)
+    moment = decided_at.astimezone(dt.UTC)
     columns = decisions[[REVIEW_ID, "status", TEXT, "run_id"]].astype(object)
     filled = columns.where(columns.notna(), None).assign(dataset=dataset, decided_at=moment)
     rows = [{str(name): value for name, value in row.items()} for row in filled.to_dict("records")]
+    if not rows:
+        return 0
     with connection() as opened:
-        if rows:
-            opened.execute(insert(opened, REPLIES).on_conflict_do_nothing(), rows)
-    return moment
+        opened.execute(insert(opened, REPLIES).on_conflict_do_nothing(), rows)
+        return opened.execute(select(func.count()).where(_together(dataset, moment))).scalar_one()
 
 
 def undo_all(dataset: str, decided_at: dt.datetime) -> int:
@@ -88,9 +89,12 @@ def undo_all(dataset: str, decided_at: dt.datetime) -> int:
     Raises:
         UserError: the database cannot be reached or written.
     """
-    together = (REPLIES.c.dataset == dataset) & (REPLIES.c.decided_at == decided_at.astimezone(dt.UTC))
     with connection() as opened:
-        return opened.execute(delete(REPLIES).where(together)).rowcount
+        return opened.execute(delete(REPLIES).where(_together(dataset, decided_at.astimezone(dt.UTC)))).rowcount
+
+
+def _together(dataset: str, moment: dt.datetime) -> ColumnElement[bool]:
+    return (REPLIES.c.dataset == dataset) & (REPLIES.c.decided_at == moment)
 
 
 def undo(dataset: str, review_id: str) -> bool:

@@ -386,10 +386,10 @@ def test_line_break_tags_become_breaks_and_spans_stay_in_place() -> None:
 
 
 def test_the_next_open_review_follows_in_the_queue_and_then_begins_again() -> None:
-    still_open = pd.DataFrame({"review_id": ["a", "b", "d"]})
+    still_open = ["a", "b", "d"]
     assert inbox.next_open(still_open, ["a", "b", "c", "d"], "b") == "d"
     assert inbox.next_open(still_open, ["a", "b", "c", "d"], "d") == "a"
-    assert inbox.next_open(still_open.head(1), ["a"], "a") is None
+    assert inbox.next_open(still_open[:1], ["a"], "a") is None
 
 
 def test_quotes_are_escaped() -> None:
