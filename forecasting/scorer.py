@@ -64,7 +64,7 @@ def open_run(run: Path) -> EngagementLSTM | RetentionLSTM:
         UserError: its weights or its window.json are missing or damaged.
     """
     window_of(run)
-    return load_served(EngagementLSTM if run.parent.name == "engagement" else RetentionLSTM, run)
+    return load_served(EngagementLSTM, run) if run.parent.name == "engagement" else load_served(RetentionLSTM, run)
 
 
 def _out(out: Path | None, dataset: str, name: str) -> Path:
