@@ -53,7 +53,7 @@ def _use(data: Dataset, model: str, source: str, run_id: str, undoing: bool = Fa
         folder = home.runs(source, model) / home.check_name(run_id)
         if not folder.is_dir():
             raise UserError(f"Run {run_id} was deleted meanwhile: nothing was changed.")
-        runs.promote(folder)
+        promotion.promote(folder, model)
     except UserError as mistake:
         st.session_state[_key(data, model, "problem")] = str(mistake)
         return

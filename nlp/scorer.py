@@ -28,7 +28,16 @@ from nlp.predictor import P_POSITIVE, SentimentScorer
 from nlp.replies import DEFAULT_SERVICE, draft_replies, tones
 from nlp.triage import complaint_counts, priorities
 
-__all__ = ["P_POSITIVE", "SentimentScorer", "TableScorer", "choose", "find_current", "load_current", "score_reviews"]
+__all__ = [
+    "P_POSITIVE",
+    "SentimentScorer",
+    "TableScorer",
+    "choose",
+    "find_current",
+    "load_current",
+    "open_run",
+    "score_reviews",
+]
 
 CHUNK_ROWS = 4_000  # rows in memory at a time; enough for batches of equal length and for links to see neighbours
 LINK_ROWS = 40_000  # rows whose titles are looked for together: the more neighbours, the surer; 1.5 GB at most
@@ -52,6 +61,15 @@ def find_current(dataset: str | None = None) -> Path:
             f"There is no trained sentiment model: train one with '{runs.fit_command(dataset or 'demo', 'sentiment')}'."
         )
     return max(there, key=lambda run: run.name)
+
+
+def open_run(run: Path) -> SentimentScorer:
+    """The scorer of a run folder; see nlp.predictor.SentimentScorer.load.
+
+    Raises:
+        UserError: the run's files are missing or damaged.
+    """
+    return SentimentScorer.load(run)
 
 
 def load_current(dataset: str | None = None, device: str = "auto") -> SentimentScorer:
