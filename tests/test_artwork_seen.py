@@ -60,7 +60,7 @@ def test_real_posters_lie_over_the_drawn_ones(small_dataset: Callable[..., Datas
 
             server.is_open.set()  # nobody clicks, nothing is drawn again
             expect(shown.locator(".real")).to_have_js_property("naturalWidth", 342)
-            assert shown.evaluate("card => card.seen")
+            assert shown.locator(".real").bounding_box() == shown.bounding_box()
             assert colour(shown) == BLUE
             assert max(colour(shown.locator(".badge"), left=0.08)) < 90  # dark under white letters, above the image
             assert shown.get_attribute("aria-label") == name
@@ -72,6 +72,11 @@ def test_real_posters_lie_over_the_drawn_ones(small_dataset: Callable[..., Datas
             expect(missing.locator(".real")).to_have_count(0)
             expect(missing.locator(".title")).to_be_visible()
             assert violations(page) == []
+
+            page.keyboard.press("r")  # draws the page again, now with posters in the cards' data
+            page.wait_for_timeout(1000)
+            settled(page)
+            assert cards.evaluate_all("cards => cards.every((card) => card.seen)")
 
             expect(head.locator(".real")).to_have_js_property("naturalWidth", 342)
             assert colour(head) == BLUE
