@@ -77,9 +77,9 @@ def _confirm(data: Dataset, user: str) -> None:
         st.button("Keep the member", key="forgetting-keep", on_click=_close)
 
 
-def argv(name: str, user: str, fit: bool) -> list[str]:
-    """The command; an id that begins with a dash is no flag."""
-    return [sys.executable, "-m", "data", "forget", "--dataset", name, *(["--fit"] if fit else []), "--", user]
+def argv(name: str, fit: bool) -> list[str]:
+    """The command, which reads the member's id: what is kept of a job must not say who was forgotten."""
+    return [sys.executable, "-m", "data", "forget", "--stdin", "--dataset", name, *(["--fit"] if fit else [])]
 
 
 def _open(name: str) -> None:
@@ -105,5 +105,6 @@ def _go(data: Dataset, user: str, fit: bool) -> None:
     if busy:
         job_list.refuse(f"The {busy[0]} is being trained now: wait for its end before it is trained again.")
         return
-    if job_list.begin(f"forget a member of {data.name}", argv(data.name, user, fit), jobs.data_lock(data.name)):
+    kind = f"forget a member of {data.name}"
+    if job_list.begin(kind, argv(data.name, fit), jobs.data_lock(data.name), stdin=user):
         _close()

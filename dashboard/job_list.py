@@ -22,11 +22,11 @@ def start(kind: str, argv: Sequence[str], lock: str, place: str = "page") -> Non
     begin(kind, argv, lock, place)
 
 
-def begin(kind: str, argv: Sequence[str], lock: str, place: str = "page") -> jobs.Job | None:
-    """Start a job and say so, or keep the sentence that says why not for `say(place)`."""
+def begin(kind: str, argv: Sequence[str], lock: str, place: str = "page", stdin: str = "") -> jobs.Job | None:
+    """Start a job and say so, or keep the sentence that says why not for `say(place)`; `stdin` as of `jobs.start`."""
     st.session_state.pop(_SAID, None)
     try:
-        job = jobs.start(kind, argv, lock=lock, cwd=ROOT)
+        job = jobs.start(kind, argv, lock=lock, cwd=ROOT, stdin=stdin)
     except UserError as mistake:
         refuse(str(mistake), place)
         return None

@@ -368,7 +368,7 @@ def test_score_now_runs_the_very_command(full: Dataset, monkeypatch: pytest.Monk
     (home.scores("demo") / "engagement_forecast.parquet").unlink()
     asked: list[tuple[str, list[str], str | None]] = []
 
-    def started(kind: str, argv: list[str], *, lock: str | None, cwd: Path) -> None:
+    def started(kind: str, argv: list[str], *, lock: str | None, cwd: Path, stdin: str) -> None:
         asked.append((kind, argv, lock))
         assert (cwd / argv[1]).is_file()
 
