@@ -157,6 +157,8 @@ def _require_id(name: str, value: str) -> None:
         raise ValueError(f"{name} must have 1 to {MAX_ID:,} characters")
     if "\x00" in value:
         raise ValueError(f"{name} holds a null character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{name} holds half of a character (a lone surrogate)")
 
 
 def service_time(dataset: Dataset, made_at: dt.datetime) -> dt.datetime:

@@ -74,6 +74,17 @@ def open_table(path: Path, known: frozenset[str] = frozenset()) -> TableFile:
     return open_csv(path, known)
 
 
+def _refuse_other_text(path: Path, name: str, column: pa.Array, first: int) -> None:
+    """Parquet holds text as bytes and does not look at them: what is no text would fail whoever reads it later."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        raise UserError(
+            f"{path}: column '{name}' holds something that is no text in UTF-8 (half of a character, say) in rows "
+            f"{first:,} to {first + len(column) - 1:,}: mend it and write the file again."
+        ) from None
+
+
 def normalise(name: str) -> str:
     """A column's name without case, separators and a RecBole type suffix.
 
@@ -110,6 +121,8 @@ class ParquetFile:
             with pq.ParquetFile(self.path) as file:
                 for batch in file.iter_batches(_BATCH_ROWS, columns=[self.columns[i] for i in needed]):
                     columns = {i: batch.column(self.columns[i]) for i in needed}
+                    for i, column in columns.items():
+                        _refuse_other_text(self.path, self.columns[i], column, first)
                     lines = np.arange(first, first + batch.num_rows)
                     first += batch.num_rows
                     yield Block(columns, lines, [], partial(_as_text, batch))
