@@ -109,7 +109,7 @@ def ranked(data: Dataset, user_id: str, since: pd.DataFrame) -> tuple[pd.DataFra
     live = store.match_of(data, user_id, since)
     if live is not None:
         return live, rows.are_probabilities(live)
-    scored = store.scores(data.name, "recommendations")
+    scored = store.sound_scores(data.name, "recommendations")
     if scored is None:
         return pd.DataFrame(columns=SCORES["recommendations"].names), False
     return scored[scored["user_id"] == user_id], store.scores_are_probabilities(data.name)

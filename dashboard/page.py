@@ -6,7 +6,8 @@ import logging
 import re
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, Literal
 
@@ -76,6 +77,16 @@ def _draw_toast() -> None:
         # Two names in turn: the same animation would not begin again.
         st.session_state["toast-turn"] = turn = 1 - st.session_state.get("toast-turn", 0)
         st.html(f'<div class="mq-toast mq-toast-{turn}" role="status">{html.escape(text)}</div>')
+
+
+@contextmanager
+def titled(title: str) -> Iterator[None]:
+    """Around what comes before a page's heading: where it fails, the notice stands under a heading all the same."""
+    try:
+        yield
+    except Exception:
+        header_html(title)
+        raise
 
 
 def _keep_traceback(where: str) -> str:
@@ -151,15 +162,20 @@ def header(title: str, subtitle: str = "") -> Dataset | None:
     names = list_datasets()
     left, right = st.columns([3, 1], vertical_alignment="bottom") if len(names) > 1 else (st.container(), None)
     with left:
-        st.html(
-            f'<div class="mq-header"><h1>{html.escape(title)}</h1>'
-            + (f"<p>{html.escape(subtitle)}</p>" if subtitle else "")
-            + "</div>"
-        )
+        header_html(title, subtitle)
     if right is not None:
         with right:
             choose_dataset(names)
     return current_dataset()
+
+
+def header_html(title: str, subtitle: str = "") -> None:
+    """The heading alone."""
+    st.html(
+        f'<div class="mq-header"><h1>{html.escape(title)}</h1>'
+        + (f"<p>{html.escape(subtitle)}</p>" if subtitle else "")
+        + "</div>"
+    )
 
 
 def choose_dataset(names: Sequence[str], label_visibility: Literal["visible", "collapsed"] = "visible") -> None:

@@ -9,7 +9,7 @@ import importlib
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ import streamlit as st
 
 from dashboard.road import serving_run
 from data import events, home, runs
-from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet
+from data.dataset import Dataset, describe, list_datasets, open_dataset, read_parquet, readable
 from data.errors import UserError
 from data.schema import (
     CREATED_AT,
@@ -89,7 +89,27 @@ def scores(name: str, table: str) -> pd.DataFrame | None:
 @st.cache_resource(max_entries=16, show_spinner=False)
 def _read_scores(path: str, table: str, age: tuple[int, int]) -> pd.DataFrame:
     optional = OPTIONAL.get(table, ())
-    return read_parquet(Path(path), [name for name in SCORES[table].names if name not in optional], optional)
+    columns = [name for name in SCORES[table].names if name not in optional]
+    return read_parquet(Path(path), columns, optional, mend="score again, on the Data page or with score.py")
+
+
+def sound_scores(name: str, table: str) -> pd.DataFrame | None:
+    """See `scores`; None for a damaged table too, which `damaged` tells."""
+    try:
+        return scores(name, table)
+    except UserError:
+        return None
+
+
+def damaged(name: str, tables: Sequence[str]) -> list[str]:
+    """What is wrong with score tables that cannot be read, and the way to mend it."""
+    found = []
+    for table in tables:
+        try:
+            scores(name, table)
+        except UserError as mistake:
+            found.append(str(mistake))
+    return found
 
 
 def scores_are_probabilities(name: str) -> bool:
@@ -263,7 +283,7 @@ def member_label(data: Dataset, user_id: str) -> str:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _title_forecasts(folder: str, fingerprint: str, age: float | None) -> pd.DataFrame | None:
     data = open_dataset(Path(folder).name)
-    forecast, seen = scores(data.name, "engagement_forecast"), viewing(data)
+    forecast, seen = sound_scores(data.name, "engagement_forecast"), viewing(data)
     return None if forecast is None or seen is None else signals.title_forecasts(forecast, seen)
 
 
@@ -275,7 +295,7 @@ def title_forecasts(data: Dataset) -> pd.DataFrame | None:
 @st.cache_resource(max_entries=4, show_spinner=False)
 def _title_sentiment(folder: str, fingerprint: str, age: float | None) -> pd.DataFrame | None:
     data = open_dataset(Path(folder).name)
-    known, written = scores(data.name, "review_scores"), table(data, "reviews")
+    known, written = sound_scores(data.name, "review_scores"), table(data, "reviews")
     if known is None or written is None or data.as_of is None:
         return None
     return signals.title_sentiment(known, written, data.as_of)
@@ -313,7 +333,7 @@ def _told(folder: str, fingerprint: str, user_id: str, item_id: str) -> pd.DataF
     if not data.has("interactions"):
         return pd.DataFrame({KIND: [], RATING: []})
     sql = "SELECT kind, rating FROM read_parquet(?) WHERE user_id = ? AND item_id = ? ORDER BY timestamp"
-    with duckdb.connect() as connection:
+    with readable(data.path("interactions")), duckdb.connect() as connection:
         return connection.execute(sql, [str(data.path("interactions")), user_id, item_id]).df()
 
 
@@ -331,8 +351,8 @@ def _lists(folder: str, fingerprint: str) -> dict[str, list[str]]:
         "arg_max(kind, timestamp) AS kind FROM read_parquet(?) WHERE kind IN ('list_add', 'list_remove') "
         "AND item_id IS NOT NULL GROUP BY ALL) WHERE kind = 'list_add' GROUP BY user_id"
     )
-    with duckdb.connect() as connection:
-        path = open_dataset(Path(folder).name).path("interactions")
+    path = open_dataset(Path(folder).name).path("interactions")
+    with readable(path), duckdb.connect() as connection:
         return dict(connection.execute(sql, [str(path)]).fetchall())
 
 

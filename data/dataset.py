@@ -26,6 +26,7 @@ from data.errors import UserError
 
 TimeKind = Literal["real", "order"]
 _TEXT = pd.StringDtype("pyarrow")
+MEND = "fetch or import the dataset again"  # a damaged table
 TEXT_DTYPES: dict[Any, Any] = {pa.string(): _TEXT, pa.large_string(): _TEXT}  # for `to_pandas(types_mapper=....get)`
 
 
@@ -123,6 +124,7 @@ def read_parquet(
     columns: Sequence[str] | None = None,
     optional: Sequence[str] = (),
     categories: Sequence[str] = (),
+    mend: str = MEND,
 ) -> pd.DataFrame:
     """Read a Parquet file with our dtypes.
 
@@ -130,6 +132,7 @@ def read_parquet(
         columns: to read; default: all.
         optional: further ones, which are empty where the file lacks them.
         categories: strings that come as categories.
+        mend: what to do when the file is damaged.
 
     Raises:
         UserError: the file is missing, is no Parquet or lacks a column.
@@ -142,11 +145,27 @@ def read_parquet(
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the command that writes it again.") from None
     except (pa.ArrowException, OSError) as failure:
-        raise UserError(f"{path} cannot be read as Parquet ({failure}): fetch or import the dataset again.") from None
+        raise UserError(f"{path} cannot be read as Parquet ({failure}): {mend}.") from None
     if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)}: fetch or import the dataset again.")
+        raise UserError(f"{path} has no column {', '.join(missing)}: {mend}.")
     frame = table.to_pandas(types_mapper=TEXT_DTYPES.get)
     return frame if columns is None or not optional else frame.reindex(columns=[*columns, *optional])
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Around queries of DuckDB on a file of a dataset.
+
+    Raises:
+        UserError: a query failed, since the file is damaged or lacks a column.
+    """
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as failure:
+        reason = str(failure).split("\n")[0]
+        raise UserError(f"{path} cannot be read ({reason}): {MEND}.") from None
 
 
 def write_parquet(frame: pd.DataFrame, path: Path, arrow: pa.Schema) -> None:
@@ -343,19 +362,15 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     import duckdb
 
     path = str(dataset.path("interactions"))
-    try:
-        with duckdb.connect() as connection:
-            found = connection.execute(
-                "select count(distinct user_id), count(distinct item_id), count(*), epoch_us(min(timestamp)), "
-                "epoch_us(max(timestamp)), avg(rating), min(rating), max(rating) from read_parquet(?)",
-                [path],
-            ).fetchall()[0]
-            kinds = connection.execute(
-                "select kind, count(*) as n from read_parquet(?) group by kind order by n desc, kind", [path]
-            ).fetchall()
-    except duckdb.Error as failure:
-        reason = str(failure).split("\n")[0]
-        raise UserError(f"{path} cannot be read ({reason}): fetch or import the dataset again.") from None
+    with readable(dataset.path("interactions")), duckdb.connect() as connection:
+        found = connection.execute(
+            "select count(distinct user_id), count(distinct item_id), count(*), epoch_us(min(timestamp)), "
+            "epoch_us(max(timestamp)), avg(rating), min(rating), max(rating) from read_parquet(?)",
+            [path],
+        ).fetchall()[0]
+        kinds = connection.execute(
+            "select kind, count(*) as n from read_parquet(?) group by kind order by n desc, kind", [path]
+        ).fetchall()
     members, titles, rows, first, last, *ratings = found
     return facts | {
         "members": members,

@@ -2,7 +2,7 @@
 
 import duckdb
 
-from data.dataset import Dataset
+from data.dataset import Dataset, readable
 from data.errors import UserError
 
 
@@ -14,7 +14,7 @@ def members_events(dataset: Dataset, purpose: str) -> duckdb.DuckDBPyConnection:
         purpose: what they are wanted for, for the sentence about rows without times.
 
     Raises:
-        UserError: the rows have no real times, or no member has an event.
+        UserError: the rows have no real times, no member has an event, or the table is damaged.
     """
     dataset.require_calendar(purpose)
     if not dataset.has("interactions") or dataset.as_of is None:
@@ -25,12 +25,14 @@ def members_events(dataset: Dataset, purpose: str) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     path = str(dataset.path("interactions")).replace("'", "''")  # a view takes no parameters
-    connection.execute(
-        "CREATE TEMP VIEW acts AS SELECT user_id, timestamp, epoch_us(timestamp) AS us "
-        f"FROM read_parquet('{path}') "
-        f"WHERE kind <> 'impression' AND epoch_us(timestamp) <= {dataset.as_of.value // 1000}"
-    )
-    if connection.execute("SELECT 1 FROM acts LIMIT 1").fetchone() is None:
+    with readable(dataset.path("interactions")):
+        connection.execute(
+            "CREATE TEMP VIEW acts AS SELECT user_id, timestamp, epoch_us(timestamp) AS us "
+            f"FROM read_parquet('{path}') "
+            f"WHERE kind <> 'impression' AND epoch_us(timestamp) <= {dataset.as_of.value // 1000}"
+        )
+        first = connection.execute("SELECT 1 FROM acts LIMIT 1").fetchone()
+    if first is None:
         raise UserError(
             f"Dataset '{dataset.name}' has no event of a member up to its clock ({dataset.as_of:%Y-%m-%d}), so there "
             "is nobody to follow: import interactions of a kind other than impression."

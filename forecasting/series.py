@@ -24,7 +24,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from data.dataset import Dataset
+from data.dataset import Dataset, readable
 from data.errors import UserError
 from data.schema import USER_ID
 from forecasting.frequency import DAY_US, FREQUENCIES, HOUR_US, Frequency, of_events
@@ -125,7 +125,8 @@ class _Log:
         self.connection.execute("SET TimeZone = 'UTC'")
         path = str(dataset.path("interactions"))
         viewing = f"kind IN {VIEWING_KINDS}"
-        any_viewing = self._rows(f"SELECT count(*) AS n FROM read_parquet(?) WHERE {viewing}", path)[0][0]
+        with readable(dataset.path("interactions")):
+            any_viewing = self._rows(f"SELECT count(*) AS n FROM read_parquet(?) WHERE {viewing}", path)[0][0]
         kept = viewing if any_viewing else "kind <> 'impression'"
         self.connection.execute(
             "CREATE TEMP VIEW events AS SELECT user_id, item_id, epoch_us(timestamp) AS us FROM "

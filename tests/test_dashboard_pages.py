@@ -132,6 +132,25 @@ def test_every_page_with_damaged_files(page: str, full: Dataset) -> None:
     text = check_calm(opened(page, title="i1"))
     if page in ("home", "today", "reviews", "engagement", "winback", "title"):
         assert "cannot be read as Parquet" in text
+        assert "score again" in text
+    if page == "home":  # what is popular stands there all the same
+        assert "Nothing left to show" not in text
+    if page in ("home", "title"):
+        drawn = [component.key for component in opened(page, title="i1").get("bidi_component")]
+        assert {"home": "billboard-u21", "title": "like-i1"}[page] in drawn
+    if page == "title":
+        assert "<h1>Title 1</h1>" in text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_with_a_damaged_table(page: str, full: Dataset) -> None:
+    """The sentence that says which, under the page's heading."""
+    full.path("interactions").write_bytes(b"no parquet at all")
+    text = check_calm(opened(page, title="i1"))
+    assert text.count("<h1") == 1
+    if page in ("home", "title", "today", "engagement", "datasets"):
+        assert "interactions.parquet cannot be read" in text
+        assert "fetch or import the dataset again" in text
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -114,6 +114,8 @@ def _rows(data: Dataset, seen: Viewing, member: str) -> None:
         with loading("rows", "Loading the recommender, which makes the first rows of a new member …"):
             live.wait(LOADING_SECONDS)
     run = live.run_id if live is not None and live.ready else None
+    for sentence in (damaged := store.damaged(data.name, TABLES)):
+        page.notice("warn", sentence)
     ages = tuple(store.scored_at(data.name, table) for table in TABLES)
     try:
         since, is_known = store.happened(data, member), True
@@ -149,7 +151,8 @@ def _rows(data: Dataset, seen: Viewing, member: str) -> None:
     if is_known:
         offers.shown(data, member, offered)
     artwork.late(catalogue, [item_id for row in shelves for item_id in row.cards["item_id"]], key=f"late-{data.name}")
-    _foot(data, seen, scored_by, probabilities)
+    if not damaged:
+        _foot(data, seen, scored_by, probabilities)
 
 
 def _act(data: Dataset, member: str, offered: offers.Offer, item_id: str, name: str, key: str) -> None:
@@ -185,11 +188,12 @@ def _foot(data: Dataset, seen: Viewing, scored_by: str | None, probabilities: bo
 
 
 def render() -> None:
-    data = page.current_dataset()
+    with page.titled("Home"):
+        data = page.current_dataset()
+        seen = None if data is None else store.viewing(data)
     if data is None:
         onboarding.offer(None)
         return
-    seen = store.viewing(data)
     if seen is None or len(seen.user_ids) == 0:
         page.header("Home")
         page.empty(

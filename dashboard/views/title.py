@@ -15,11 +15,13 @@ HISTORY_DAYS = 182
 
 
 def render() -> None:
-    data = page.current_dataset()
+    with page.titled("Title"):
+        data = page.current_dataset()
+        catalogue = pd.DataFrame() if data is None else store.catalogue(data)
+        seen = None if data is None else store.viewing(data)
     if data is None:
         page.empty("No dataset is loaded", "Titles appear here once a dataset is: start on the Home or the Data page.")
         return
-    catalogue = store.catalogue(data)
     item_id = st.query_params.get("title") or st.session_state.get("title")
     if item_id is None or item_id not in catalogue.index:
         page.empty(
@@ -31,9 +33,10 @@ def render() -> None:
         st.page_link("views/home.py", label="Go to Home", icon=":material/arrow_back:")
         return
     st.session_state["title"] = item_id
-    seen = store.viewing(data)
     member = members.chosen_member(data, seen) if seen is not None else None
     st.page_link("views/home.py", label="Home", icon=":material/arrow_back:", query_params=page.address(member=member))
+    for sentence in store.damaged(data.name, ["recommendations"]):
+        page.notice("warn", sentence)
     _head(data, item_id, member, catalogue, seen)
     if member is not None:
         st.space("small")
@@ -41,12 +44,12 @@ def render() -> None:
     st.space("medium")
     audience, said = st.columns(2, gap="large")
     with audience:
-        _audience(data, item_id, catalogue, seen)
+        page.guarded(_audience)(data, item_id, catalogue, seen)
         if member is not None:
             st.space("small")
             choices.own_reviews(data, item_id, member)
     with said:
-        summary.what_people_say(data, item_id)
+        page.guarded(summary.what_people_say)(data, item_id)
     st.space("medium")
     like = _more_like(data, item_id, member, catalogue, seen)
     artwork.late(catalogue, [item_id, *like], key=f"late-{item_id}")
