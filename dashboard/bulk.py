@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard import page, store
+from dashboard import access, page, store
 from dashboard.inbox import Inbox, shown_titles
 from dashboard.pane import LAST, PROBLEM, TOAST, TONE, written_draft
 from data import replies
@@ -69,14 +69,14 @@ def bar(data: Dataset, box: Inbox, chosen: Sequence[str]) -> None:
         if sure in _VERBS:
             words = f"{_VERBS[sure]} {len(chosen):,} drafts{how if sure == 'approved' else ''}?"
             st.html(f'<p class="mq-line"><strong>{words}</strong></p>', width="content")
-            st.button(f"Yes, {_VERBS[sure].lower()}", type="primary", key="bulk-yes", on_click=_decide_all,
-                      args=(data, box, chosen, sure, tone))  # fmt: skip
+            access.button(f"Yes, {_VERBS[sure].lower()}", type="primary", key="bulk-yes", on_click=_decide_all,
+                          args=(data, box, chosen, sure, tone))  # fmt: skip
             st.button("Not now", key="bulk-no", on_click=st.session_state.pop, args=(_SURE, None))
             return
         st.html(f'<p class="mq-line"><strong>{told} chosen</strong></p>', width="content")
         for status, icon in (("approved", "done_all"), ("dismissed", "close")):
             several = len(chosen) > SURE_ABOVE
-            st.button(
+            access.button(
                 "Approve drafts" if status == "approved" else "Dismiss drafts",
                 icon=f":material/{icon}:",
                 key=f"bulk-{status}",

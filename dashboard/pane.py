@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import explained, inbox, page, store
+from dashboard import access, explained, inbox, page, store
 from dashboard.marked import LEGEND, WORD_LEGEND, marked_html
 from dashboard.moods import MOODS, aspect_bars, confidence_words, mood_kind, mood_words, priority_words
 from data import replies
@@ -87,7 +87,7 @@ def last_decision() -> None:
     if last is not None:
         with st.container(horizontal=True, vertical_alignment="center", key="inbox-undo"):
             page.notice("good", last.get("said") or f"{_DONE[last['status']]}: “{last['words']}”")
-            st.button("Undo", icon=":material/undo:", key="undo-last", on_click=_undo_last, shortcut="U")
+            access.button("Undo", icon=":material/undo:", key="undo-last", on_click=_undo_last, shortcut="U")
 
 
 def written_draft(dataset: str, review_id: str) -> str | None:
@@ -207,6 +207,7 @@ def _reply(
         height=140,
         label_visibility="collapsed",
         max_chars=LONGEST_REPLY,
+        disabled=not access.may_edit(),
         on_change=_keep_text,
         args=(key,),
     )
@@ -215,7 +216,7 @@ def _reply(
     with st.container(horizontal=True, vertical_alignment="center", key="inbox-decide"):
         if decision is None or changed:
             label, icon = ("Save edit", ":material/edit:") if changed else ("Approve", ":material/check:")
-            st.button(
+            access.button(
                 label,
                 type="primary",
                 icon=icon,
@@ -225,7 +226,7 @@ def _reply(
                 shortcut="A",
             )
         if decision is None:
-            st.button(
+            access.button(
                 "Dismiss",
                 icon=":material/close:",
                 key=f"{base}-no",
@@ -234,8 +235,11 @@ def _reply(
                 shortcut="D",
             )
         else:
-            st.button("Undo", icon=":material/undo:", key=f"{base}-undo", on_click=_undo, args=(data.name, review_id))
-    st.caption("Nothing is ever sent from here: your decision and the text are kept, no more.")
+            access.button(
+                "Undo", icon=":material/undo:", key=f"{base}-undo", on_click=_undo, args=(data.name, review_id)
+            )
+    if not access.viewer_told("decide about replies"):
+        st.caption("Nothing is ever sent from here: your decision and the text are kept, no more.")
 
 
 def _keep_tone(key: str) -> None:
