@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import changes, job_list, moods, onboarding, page, scoring, store
+from dashboard import access, changes, job_list, moods, onboarding, page, scoring, store
 from dashboard.health import Health, health
 from dashboard.model_words import NAMES, SCORED
 from data import home
@@ -160,6 +160,8 @@ def _mend(data: Dataset, found: Sequence[Health]) -> None:
         return
     if any(one.mend == "train" for one in found):
         onboarding.button(data.name, "Train and score what is missing", "today")
+    elif any(one.mend == "score" for one in found):
+        access.viewer_told("train and score")
     for one in found:
         if one.mend == "score":
             scoring.button(data, one.model, f"Score {SCORED[one.model]} now", "today")

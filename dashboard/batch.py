@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import job_list, onboarding, page, scoring, store
+from dashboard import access, job_list, onboarding, page, scoring, store
 from dashboard.health import scores_of
 from dashboard.model_words import NAMES, QUESTIONS
 from dashboard.road import ROOT, applicable, fit_refusal, refusal, serving_run
@@ -47,6 +47,7 @@ def show(data: Dataset | None) -> None:
 def _rows(name: str) -> None:
     data = store.dataset(name)
     job_list.say("batch")
+    access.viewer_told("train and score")
     if onboarding.preparing() is not None:
         page.notice("none", "A preparation runs: it trains and scores what is missing, and takes turns with jobs here.")
     can = applicable(data)
@@ -112,7 +113,7 @@ def _buttons(data: Dataset, model: str, lock: str, *, busy: bool, has_run: bool)
     config = config or choices[0]
     st.caption(page.plain(about(config)))
     with st.container(horizontal=True):
-        st.button(
+        access.button(
             "Train again" if has_run and not why_not else "Train",
             key=f"train-{key}",
             type="secondary" if has_run else "primary",
@@ -122,7 +123,7 @@ def _buttons(data: Dataset, model: str, lock: str, *, busy: bool, has_run: bool)
             on_click=train,
             args=(data.name, model, config),
         )
-        st.button(
+        access.button(
             "Score",
             key=f"score-{key}",
             icon=":material/table_view:",

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 import streamlit as st
 
-from dashboard import page
+from dashboard import access, page
 from dashboard.deciding import LAST, TONE, Last, Listed, shown_reply, tell, told_mistakes, written_in
 from data import replies
 from data.dataset import Dataset
@@ -92,7 +92,7 @@ def bar(listed: Listed, chosen: Sequence[str]) -> None:
             drafts = page.count(len(chosen), "draft") + (f" {how}" if asked == "approved" else "")
             st.html(f'<p class="mq-line"><strong>{_VERBS[asked]} {drafts}?</strong></p>', width="content")
             sure = f"{_VERBS[asked]} {len(chosen):,}"
-            st.button(sure, type="primary", key="bulk-yes", on_click=_decide_all, args=(listed, chosen, asked))
+            access.button(sure, type="primary", key="bulk-yes", on_click=_decide_all, args=(listed, chosen, asked))
             st.button("Not now", key="bulk-no", on_click=st.session_state.pop, args=(SURE, None))
             return
         st.html(
@@ -100,7 +100,7 @@ def bar(listed: Listed, chosen: Sequence[str]) -> None:
             width="content",
         )
         for status, label, icon in (("approved", "Approve drafts", "done_all"), ("dismissed", "Dismiss", "close")):
-            st.button(
+            access.button(
                 label,
                 icon=f":material/{icon}:",
                 type="primary" if status == "approved" else "secondary",

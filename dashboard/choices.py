@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import page, store, verdict
+from dashboard import access, page, store, verdict
 from dashboard.skeleton import loading
 from data import events
 from data.dataset import Dataset
@@ -122,6 +122,8 @@ def _rate(data: Dataset, user_id: str, item_id: str, highest: float, key: str, g
 @page.guarded
 def choices(data: Dataset, item_id: str, user_id: str) -> None:
     """Draw the buttons of a title's page."""
+    if access.viewer_told("watch, rate and list titles for members"):
+        return
     since = store.happened(data, user_id)
     highest = highest_rating(data)
     is_listed = item_id in store.listed(data, user_id, since)
@@ -171,7 +173,7 @@ def last_done(data: Dataset, user_id: str, item_id: str | None = None) -> None:
     if last is not None and last[0] == user_id and item_id in (None, last[1]):
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             st.caption(f"{page.plain(last[3])}.", width="content")
-            st.button("Undo", type="tertiary", key="undo-choice", on_click=_undo, args=(data, last[2], here))
+            access.button("Undo", type="tertiary", key="undo-choice", on_click=_undo, args=(data, last[2], here))
 
 
 @st.fragment
@@ -183,6 +185,10 @@ def own_reviews(data: Dataset, item_id: str, user_id: str) -> None:
     if source is not None:
         store.live(data.name, "sentiment")  # loads while the member writes
     st.header("Your review")
+    if not access.may_edit():
+        for row in events.reviews(data.name, user_id, item_id)[::-1].to_dict("records"):
+            _own(data, row, source, is_new=False)
+        return
     key = f"{user_id}-{item_id}"
     with st.form(f"review-{key}", border=False):
         text = st.text_area(

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import inbox, page
+from dashboard import access, inbox, page
 from data import replies
 from data.dataset import Dataset
 from data.errors import UserError
@@ -90,7 +90,7 @@ def last_decision(data: Dataset) -> str:
     if last is not None and last.is_shown and last.dataset == data.name:
         with st.container(horizontal=True, vertical_alignment="center", key="inbox-undo"):
             page.notice("good", last.said)
-            st.button("Undo", icon=":material/undo:", key="undo-last", on_click=undo_last)
+            access.button("Undo", icon=":material/undo:", key="undo-last", on_click=undo_last)
     return f"{toast} {failed}".strip()
 
 

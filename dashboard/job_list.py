@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from dashboard import page
+from dashboard import access, page
 from dashboard.road import ROOT
 from data import jobs
 from data.errors import UserError
@@ -135,7 +135,7 @@ def log(job: jobs.Job, label: str = "Log", lines: int = 12) -> None:
 
 
 def cancel_button(job: jobs.Job, place: str) -> None:
-    st.button("Cancel", key=f"cancel-{job.id}-{place}", on_click=cancel, args=(job.id,))
+    access.button("Cancel", key=f"cancel-{job.id}-{place}", on_click=cancel, args=(job.id,))
 
 
 def progress(job: jobs.Job) -> None:

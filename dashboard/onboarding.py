@@ -6,7 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from dashboard import job_list, page, store
+from dashboard import access, job_list, page, store
 from dashboard.model_words import BRINGS
 from dashboard.road import SCORE_COMMAND, SCORE_TABLE, applicable
 from data import jobs, runs
@@ -83,7 +83,8 @@ def button(name: str, label: str, place: str = "all") -> None:
     """A button that takes the demo's road for a dataset in the background, and how its last walk ended if badly."""
     st.space("small")
     key = f"prepare-{name}-{place}"
-    st.button(label, type="primary", key=key, on_click=start_preparing, args=(name, key))
+    access.button(label, type="primary", key=key, on_click=start_preparing, args=(name, key))
+    access.viewer_told("train and score")
     job_list.say(key)
     last = next((job for job in jobs.list_jobs() if job.kind.startswith(KIND)), None)
     if job_list.told_ending(last, "The last preparation", "Finished steps are kept.") and last is not None:

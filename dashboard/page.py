@@ -14,7 +14,7 @@ from typing import Any, Literal
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from dashboard import logbook, store
+from dashboard import access, logbook, store
 from data.dataset import Dataset, list_datasets
 from data.errors import UserError
 from data.words import count, duration, when
@@ -36,6 +36,8 @@ def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         outermost, result = not getattr(_within, "guard", False), None
+        if outermost and not access.is_admitted():  # signed out, or off the list, since the page was drawn
+            st.rerun()
         _within.guard = True
         try:
             result = view(*args, **kwargs)

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import explained, inbox, page, store
+from dashboard import access, explained, inbox, page, store
 from dashboard.deciding import DONE, TONE, Listed, base, decide, keep_text, open_review, shown_reply, undo
 from dashboard.marked import LEGEND, WORD_LEGEND, marked_html
 from dashboard.moods import MOODS, aspect_bars, confidence_words, mood_kind, mood_words, priority_words
@@ -148,6 +148,7 @@ def _reply(listed: Listed, review: pd.Series, decision: Mapping[str, Any] | None
         height=140,
         label_visibility="collapsed",
         max_chars=LONGEST_REPLY,
+        disabled=not access.may_edit(),
         on_change=keep_text,
         args=(data.name, review_id, reply.mark),
     )
@@ -155,13 +156,16 @@ def _reply(listed: Listed, review: pd.Series, decision: Mapping[str, Any] | None
         if decision is None or reply.is_changed:
             label, icon = ("Save edit", ":material/edit:") if reply.is_changed else ("Approve", ":material/check:")
             asked = (listed, review_id, "approved")
-            st.button(label, type="primary", icon=icon, key=f"{start}-yes", on_click=decide, args=asked)
+            access.button(label, type="primary", icon=icon, key=f"{start}-yes", on_click=decide, args=asked)
         if decision is None:
             asked = (listed, review_id, "dismissed")
-            st.button("Dismiss", icon=":material/close:", key=f"{start}-no", on_click=decide, args=asked)
+            access.button("Dismiss", icon=":material/close:", key=f"{start}-no", on_click=decide, args=asked)
         else:
-            st.button("Undo", icon=":material/undo:", key=f"{start}-undo", on_click=undo, args=(data.name, review_id))
-    st.caption("Nothing is ever sent from here: your decision and the text are kept, no more.")
+            access.button(
+                "Undo", icon=":material/undo:", key=f"{start}-undo", on_click=undo, args=(data.name, review_id)
+            )
+    if not access.viewer_told("decide about replies"):
+        st.caption("Nothing is ever sent from here: your decision and the text are kept, no more.")
 
 
 def _keep_tone(key: str) -> None:

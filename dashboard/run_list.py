@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import health, page, promotion, scoring, tables
+from dashboard import access, health, page, promotion, scoring, tables
 from dashboard.learning import Delta, Headline, compared, headline_of, metric_label
 from dashboard.road import serving_run
 from data import home, runs
@@ -86,7 +86,7 @@ def told_after(data: Dataset, model: str) -> None:
         )
     with st.container(horizontal=True, vertical_alignment="center"):
         if done["before"]:
-            st.button(
+            access.button(
                 f"Undo: back to {done['before']}",
                 key=_key(data, model, "undo"),
                 icon=":material/undo:",
@@ -112,7 +112,7 @@ def _confirm(data: Dataset, model: str, run: Run, in_use: Run | None) -> None:
             page.notice("warn", doubt)
         st.space("small")
         with st.container(horizontal=True):
-            st.button(
+            access.button(
                 "Use it all the same" if doubts else "Use it",
                 type="primary",
                 key=_key(data, model, "sure"),
@@ -166,6 +166,7 @@ def run_list(data: Dataset, model: str, all_runs: Sequence[Run]) -> None:
     if asked is not None and asked not in [run.id for run in all_runs]:
         page.notice("warn", f"Run {asked} was deleted meanwhile: nothing was changed.")
         _ask(data, model, None)
+    access.viewer_told("put runs into use")
     key = _key(data, model, "shown")
     shown = st.session_state.get(key, LISTED)
     for run in all_runs[:shown]:
@@ -177,7 +178,7 @@ def run_list(data: Dataset, model: str, all_runs: Sequence[Run]) -> None:
                 if run.is_current:
                     st.html(page.sign("good", "In use"))
                 elif asked != run.id:
-                    st.button(
+                    access.button(
                         "Use this run", key=f"use-{source}-{model}-{run.id}", on_click=_ask, args=(data, model, run.id),
                         width="stretch",
                     )  # fmt: skip

@@ -5,7 +5,7 @@ import sys
 
 import streamlit as st
 
-from dashboard import job_list
+from dashboard import access, job_list
 from dashboard.health import reviews_to_score, score_command
 from dashboard.model_words import SCORED
 from dashboard.road import score_arguments
@@ -50,7 +50,7 @@ def offer(data: Dataset, model: str, place: str) -> None:
 def button(data: Dataset, model: str, label: str, place: str) -> None:
     """A button that scores anew in the background."""
     key = f"score-{data.name}-{model}-{place}"
-    st.button(label, key=key, icon=":material/play_arrow:", on_click=start, args=(data.name, model, key))
+    access.button(label, key=key, icon=":material/play_arrow:", on_click=start, args=(data.name, model, key))
     job_list.say(key)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dashboard import artwork
+from dashboard import access, artwork
 from dashboard.inline import component
 from dashboard.posters import colours, poster, year_text
 from data.schema import GENRES, YEAR
@@ -104,6 +104,7 @@ def billboard(card: pd.Series, catalogue: pd.DataFrame, key: str, on_acted: Call
             "actions": [
                 {"kind": kind, "label": label, "spoken": spoken.format(title.shown)}
                 for kind, (label, spoken) in ACTIONS.items()
+                if kind == "open" or access.may_edit()
             ],
             "facts": "  ·  ".join(part for part in facts if part),
             "reason": f"{reason}." if reason else "",

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import artwork, charts, job_list, members, page, store
+from dashboard import access, artwork, charts, job_list, members, page, store
 from dashboard.ab_words import percent, signed
 from dashboard.posters import poster, poster_html
 from dashboard.trade_off import by_variety
@@ -79,7 +79,8 @@ def _nothing_measured(data: Dataset) -> None:
 
 def _button(data: Dataset, label: str) -> None:
     st.space("small")
-    st.button(label, type="primary", key=f"measure-variety-{data.name}", on_click=_start, args=(data.name,))
+    access.button(label, type="primary", key=f"measure-variety-{data.name}", on_click=_start, args=(data.name,))
+    access.viewer_told("measure")
     job_list.say("variety")
     job_list.told_ending(job_list.newest(f"{KIND} {data.name}"), "The last measurement")
 

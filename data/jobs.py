@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from data import home
+from data import home, permission
 from data.atomic import write_json
 from data.errors import UserError
 
@@ -73,8 +73,9 @@ def start(kind: str, argv: Sequence[str], *, lock: str | None = None, cwd: Path 
         stdin: what the command reads; unlike `argv` it is kept nowhere and stands in no list of processes.
 
     Raises:
-        UserError: a running job holds the lock, or the runner could not be started.
+        UserError: a running job holds the lock, the runner could not be started, or who asks may not change anything.
     """
+    permission.check()
     job_id = f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = home.jobs() / job_id
     folder.mkdir(parents=True)
@@ -138,8 +139,9 @@ def cancel(job_id: str) -> None:
     """Ask a job to end: its command gets Ctrl-C, then terminate, then kill. A job that has ended is left alone.
 
     Raises:
-        UserError: there is no such job.
+        UserError: there is no such job, or who asks may not change anything.
     """
+    permission.check()
     folder = home.jobs() / home.check_name(job_id)
     if not (folder / "job.json").exists():
         raise UserError(f"There is no job '{job_id}' in {home.jobs()}.")

@@ -9,6 +9,7 @@ import datetime as dt
 import pandas as pd
 from sqlalchemy import CheckConstraint, Column, ColumnElement, DateTime, String, Table, Text, delete, func, select
 
+from data import permission
 from data.database import METADATA, connection, insert
 from data.schema import REVIEW_ID, TEXT
 
@@ -44,11 +45,12 @@ def decide(
         decided_at: with a time zone; None: now.
 
     Raises:
-        UserError: the database cannot be reached or written.
+        UserError: the database cannot be reached or written, or who asks may not change anything.
         ValueError: there is no such status.
     """
     if status not in STATUSES:
         raise ValueError(f"status {status!r} is none of {', '.join(STATUSES)}")
+    permission.check()
     moment = (decided_at or dt.datetime.now(dt.UTC)).astimezone(dt.UTC)
     row = {"status": status, TEXT: text, "decided_at": moment, "run_id": run_id}
     with connection() as opened:
@@ -67,9 +69,10 @@ def decide_all(dataset: str, decisions: pd.DataFrame, decided_at: dt.datetime) -
         How many are kept.
 
     Raises:
-        UserError: the database cannot be reached or written, or a decision has no text.
+        UserError: the database cannot be reached or written, a decision has no text, or who asks may change nothing.
         ValueError: there is no such status.
     """
+    permission.check()
     if unknown := set(decisions["status"]) - set(STATUSES):
         raise ValueError(f"status {unknown.pop()!r} is none of {', '.join(STATUSES)}")
     moment = decided_at.astimezone(dt.UTC)
@@ -87,8 +90,9 @@ def undo_all(dataset: str, decided_at: dt.datetime) -> int:
     """Make the reviews that one call of `decide_all` decided open again; returns how many.
 
     Raises:
-        UserError: the database cannot be reached or written.
+        UserError: the database cannot be reached or written, or who asks may not change anything.
     """
+    permission.check()
     with connection() as opened:
         return opened.execute(delete(REPLIES).where(_together(dataset, decided_at.astimezone(dt.UTC)))).rowcount
 
@@ -101,8 +105,9 @@ def undo(dataset: str, review_id: str) -> bool:
     """Make a review open again; False when it was open already.
 
     Raises:
-        UserError: the database cannot be reached or written.
+        UserError: the database cannot be reached or written, or who asks may not change anything.
     """
+    permission.check()
     mine = (REPLIES.c.dataset == dataset) & (REPLIES.c.review_id == review_id)
     with connection() as opened:
         return opened.execute(delete(REPLIES).where(mine)).rowcount > 0

@@ -27,6 +27,6 @@ export default function (component) {
       if (one.current) slot.firstChild.setAttribute("aria-current", "true");
       return slot;
     }),
-    profile("add", "+", "", "New", "Add a member", () => setTriggerValue("added", true)),
+    ...(data.may_add ? [profile("add", "+", "", "New", "Add a member", () => setTriggerValue("added", true))] : []),
   );
 }
