@@ -177,6 +177,7 @@ def test_a_sign_in_that_was_set_up_does_not_go_unnoticed() -> None:
 
 def everything(run: str) -> None:
     """A script that calls, as a browser's clicks would, every function that changes something."""
+    import datetime as dt
     import io
     import sys
 
@@ -186,11 +187,11 @@ def everything(run: str) -> None:
     from dashboard import (
         batch,
         choices,
+        deciding,
         forgetting,
         job_list,
         offers,
         onboarding,
-        pane,
         run_list,
         scoring,
         slider,
@@ -207,7 +208,6 @@ def everything(run: str) -> None:
     data = store.dataset("demo")
     quick = [sys.executable, "-c", "pass"]
     slider.sys = batch.sys = scoring.sys = onboarding.sys = forgetting.sys = type("", (), {"executable": "/bin/true"})
-    st.session_state["reply"] = "Thank you."
     before = [job.id for job in jobs.list_jobs()]
     many = pd.DataFrame({"review_id": ["r00002"], "status": "approved", "text": "Thank you.", "run_id": None})
     moment = replies.decisions("demo")["decided_at"].iloc[0].to_pydatetime()
@@ -224,10 +224,10 @@ def everything(run: str) -> None:
         "new member": lambda: welcome.add(data, "Zoe", ["i1", "i2", "i3"]),
         "impression": lambda: offers.shown(data, "u1", offered),
         "click": lambda: offers.clicked(data, "u1", offered, "billboard", "i0"),
-        "approve": lambda: pane._decide("approved", "demo", "r00001", "", "reply", "Thank you.", None, "", None),
-        "approve many": lambda: replies.decide_all("demo", many),
+        "approve": lambda: replies.decide("demo", "r00001", "approved", "Thank you."),
+        "approve many": lambda: replies.decide_all("demo", many, dt.datetime.now(dt.UTC)),
         "reopen many": lambda: replies.undo_all("demo", moment),
-        "reopen": lambda: pane._undo("demo", "r00000"),
+        "reopen": lambda: deciding.undo("demo", "r00000"),
         "use a run": lambda: run_list._use(data, "recommender", "demo", run),
         "start a job": lambda: job_list.start("a job", quick, "a-lock"),
         "train": lambda: batch.train("demo", "recommender", "recsys/configs/quick.yaml"),
@@ -259,7 +259,10 @@ def traces(data: Dataset) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("who", ["viewer", "nobody", "stranger", "editor"])
-def test_only_an_editor_changes_anything_whatever_is_sent(data: Dataset, who: str) -> None:
+def test_only_an_editor_changes_anything_whatever_is_sent(
+    data: Dataset, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys.scorer.open_run", lambda run: run)  # these runs hold no weights
     user = {"viewer": person(), "stranger": person("eve@evil.org"), "editor": person("ada@example.com"), "nobody": {}}
     other = "20240601-120000-cd34"
     folder = home.runs("demo", "recommender")
