@@ -21,7 +21,6 @@ from data.runs import Run
 
 LISTED = 8
 METRICS_SHOWN = 8
-_SIGNS = {"better": "good", "worse": "bad", "same": "none", "": "none"}
 
 
 def trained_at(run: Run) -> str:
@@ -132,11 +131,9 @@ def comparison(run: Run, in_use: Run) -> None:
     if not deltas:
         page.notice("none", "The two runs were measured on different splits: there is nothing to compare.")
         return
-    rows = "".join(map(_delta_row, deltas[:METRICS_SHOWN]))
-    st.html(
-        "<table class='mq-table'><thead><tr><th>Metric</th><th>This run</th><th>In use</th><th>Change</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
-    )
+    said = "Metrics of this run and of the one in use"
+    figures = dict.fromkeys(("This run", "In use"), "%.4f")
+    tables.table(_deltas(deltas[:METRICS_SHOWN]), f"beside-{run.id}", said, formats=figures, widths={"Change": 200})
     same = promotion.measured_alike(run, in_use)
     st.caption(
         page.plain(
@@ -146,12 +143,18 @@ def comparison(run: Run, in_use: Run) -> None:
     )
 
 
-def _delta_row(delta: Delta) -> str:
-    change = "none" if delta.kind == "same" else f"{delta.difference:+.4f}".replace("-", "−")
-    words = f"{change}, {delta.kind}" if delta.kind in ("better", "worse") else change
-    return (
-        f"<tr><td>{html.escape(metric_label(delta.metric))}</td><td>{delta.then:.4f}</td><td>{delta.now:.4f}</td>"
-        f"<td>{page.sign(_SIGNS[delta.kind], words)}</td></tr>"
+def _deltas(deltas: Sequence[Delta]) -> pd.DataFrame:
+    def change(delta: Delta) -> str:
+        told = "none" if delta.kind == "same" else f"{delta.difference:+.4f}".replace("-", "−")
+        return f"{told}, {delta.kind}" if delta.kind in ("better", "worse") else told
+
+    return pd.DataFrame(
+        {
+            "Metric": [metric_label(delta.metric) for delta in deltas],
+            "This run": [delta.then for delta in deltas],
+            "In use": [delta.now for delta in deltas],
+            "Change": [change(delta) for delta in deltas],
+        }
     )
 
 

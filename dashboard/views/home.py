@@ -114,8 +114,6 @@ def _rows(data: Dataset, seen: Viewing, member: str) -> None:
         with loading("rows", "Loading the recommender, which makes the first rows of a new member …"):
             live.wait(LOADING_SECONDS)
     run = live.run_id if live is not None and live.ready else None
-    for sentence in (damaged := store.damaged(data.name, TABLES)):
-        page.notice("warn", sentence)
     ages = tuple(store.scored_at(data.name, table) for table in TABLES)
     try:
         since, is_known = store.happened(data, member), True
@@ -124,9 +122,12 @@ def _rows(data: Dataset, seen: Viewing, member: str) -> None:
         since, is_known = events.nothing(), False
     did = tuple(since["event_id"])
     with loading("rows", "Putting the rows together …", once=f"home-{data.name}"):
+        damaged = store.damaged(data.name, TABLES)
         made, scored_by, probabilities = home_page(
             str(data.folder), data.fingerprint, ages, run, member, did, data, since
         )
+    for sentence in damaged:
+        page.notice("warn", sentence)
     offered = offers.offer(data, member, made, scored_by)
     top, shelves = offered.page
     if len(top):
