@@ -65,14 +65,12 @@ def decisions(listed: Listed, review_ids: Sequence[str], status: str) -> pd.Data
     """
     box, tone = listed.box, _tone()
     rows = box.frame[box.frame[REVIEW_ID].isin(set(review_ids))].reset_index(drop=True)
-    titles = rows[ITEM_ID].map(listed.catalogue[TITLE]).astype(object)
-    drafts = pd.Series(
-        draft_replies(rows.assign(title=titles.where(titles.notna(), None)), tone or tones()[0], box.service),
-        dtype=object,
-    )
-    if tone is None:
-        scored = rows["reply_draft"]
-        drafts = scored.where(scored.notna() & (scored != ""), drafts)
+    scored = rows["reply_draft"].fillna("").astype(object)
+    asked = rows if tone else rows[scored == ""]  # to draft takes longer than all else
+    titles = asked[ITEM_ID].map(listed.catalogue[TITLE]).astype(object)
+    known = asked.assign(title=titles.where(titles.notna(), None))
+    written = pd.Series(draft_replies(known, tone or tones()[0], box.service), asked.index, dtype=object)
+    drafts = written.reindex(rows.index).fillna(scored)
     made = pd.DataFrame({REVIEW_ID: rows[REVIEW_ID], "status": status, TEXT: drafts, "run_id": rows["run_id"]})
     for at in rows.index[rows[REVIEW_ID].isin(written_in(listed.data.name))]:  # the few that somebody wrote into
         reply = shown_reply(listed.data, box, listed.catalogue, rows.loc[at], None)
