@@ -86,11 +86,11 @@ def _inbox(data: Dataset) -> None:
     state = inbox.states(box, decided)
     with st.container(horizontal=True, vertical_alignment="bottom", key="inbox-filters"):
         filters = _filters(data, box, titles)
+        beside = st.container(width="content")
     kept = inbox.matching(box, filters, titles)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="inbox-states"):
         chosen = _state(data, state[kept])
         st.html(_shares_html(box), width="content")
-        beside = st.container(width="content")
     queue = box.frame[kept & inbox.in_state(state, chosen)]
     with beside:
         st.download_button(
