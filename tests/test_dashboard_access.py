@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dashboard_home as made
@@ -207,7 +208,6 @@ def everything(run: str) -> None:
 
     data = store.dataset("demo")
     quick = [sys.executable, "-c", "pass"]
-    slider.sys = batch.sys = scoring.sys = onboarding.sys = forgetting.sys = type("", (), {"executable": "/bin/true"})
     before = [job.id for job in jobs.list_jobs()]
     many = pd.DataFrame({"review_id": ["r00002"], "status": "approved", "text": "Thank you.", "run_id": None})
     moment = replies.decisions("demo")["decided_at"].iloc[0].to_pydatetime()
@@ -263,6 +263,8 @@ def test_only_an_editor_changes_anything_whatever_is_sent(
     data: Dataset, who: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recsys.scorer.open_run", lambda run: run)  # these runs hold no weights
+    for starter in ("slider", "batch", "scoring", "onboarding", "forgetting"):
+        monkeypatch.setattr(f"dashboard.{starter}.sys", SimpleNamespace(executable="/bin/true"))
     user = {"viewer": person(), "stranger": person("eve@evil.org"), "editor": person("ada@example.com"), "nobody": {}}
     other = "20240601-120000-cd34"
     folder = home.runs("demo", "recommender")
