@@ -22,6 +22,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.sync.client import connect
+from websockets.typing import Origin, Subprotocol
 
 ROOT = Path(__file__).resolve().parents[1]
 _COMPONENT_EVENTS = "$$STREAMLIT_INTERNAL_KEY_{}__events"
@@ -95,21 +96,28 @@ class Answer:
 
 
 class Visitor:
-    """One session, at the home page."""
+    """One session, at the home page.
 
-    def __init__(self, url: str) -> None:
-        self._open = ExitStack()
+    Args:
+        cookies: of a browser that has signed in, by name.
+    """
+
+    def __init__(self, url: str, cookies: Mapping[str, str] | None = None) -> None:
+        self._open, cookies = ExitStack(), cookies or {}
+        token = cookies.get("_streamlit_xsrf")
         self._socket = self._open.enter_context(
             connect(
                 url.replace("http", "ws") + "/_stcore/stream",
-                subprotocols=["streamlit"],  # type: ignore[list-item]
+                subprotocols=[Subprotocol(part) for part in ("streamlit", token) if part],
+                origin=Origin(url),
+                additional_headers={"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())},
                 max_size=None,
                 open_timeout=60,
             )
         )
         self._page_hash, self._query, self._url = "", "", url
         self._fragment: dict[str, str] = {}  # element: the fragment that drew it
-        self.last = Answer(0.0)
+        self.last, self.session_id = Answer(0.0), ""
 
     def close(self) -> None:
         self._open.close()
@@ -148,7 +156,9 @@ class Visitor:
             got = ForwardMsg()
             got.ParseFromString(self._socket.recv(timeout=120))
             kind = got.WhichOneof("type")
-            if kind == "navigation":
+            if kind == "new_session":
+                self.session_id = got.new_session.initialize.session_id
+            elif kind == "navigation":
                 self._page_hash = got.navigation.page_script_hash
             elif kind == "delta":
                 self._take(got, answer)

@@ -7,8 +7,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import changes, moods, onboarding, page, scoring, store
-from dashboard.health import NAMES, Health, health
+from dashboard import access, changes, job_list, moods, onboarding, page, scoring, store
+from dashboard.health import Health, health
+from dashboard.model_words import NAMES, SCORED
 from data import home
 from data.dataset import Dataset
 from data.schema import CREATED_AT, ITEM_ID, USER_ID
@@ -136,8 +137,8 @@ def models(data: Dataset) -> None:
         page.notice("good", "All well: every model is trained on the tables as they are, and the scores are its own.")
     st.html(f'<ul class="mq-list">{"".join(map(_model, found))}</ul>')
     _mend(data, found)
-    if any(one.mend == "score" for one in found) and (failed := scoring.last_failure(data.name)):
-        page.notice("warn", failed)
+    if any(one.mend == "score" for one in found):
+        scoring.told_failure(data.name)
     st.page_link("views/models.py", label="All runs", icon=":material/model_training:", query_params=page.address())
 
 
@@ -153,13 +154,14 @@ def _model(one: Health) -> str:
 
 def _mend(data: Dataset, found: Sequence[Health]) -> None:
     """Buttons that do what the commands say."""
-    preparing = onboarding.preparing()
-    job = scoring.running(data.name)
-    if preparing is not None or job is not None:
-        scoring.follow((preparing or job).id)  # type: ignore[union-attr]
+    job = onboarding.preparing() or scoring.running(data.name)
+    if job is not None:
+        job_list.follow(job.id, job_list.line)
         return
     if any(one.mend == "train" for one in found):
         onboarding.button(data.name, "Train and score what is missing", "today")
+    elif any(one.mend == "score" for one in found):
+        access.viewer_told("train and score")
     for one in found:
         if one.mend == "score":
-            scoring.button(data, one.model, f"Score {scoring.WORK[one.model]} now", "today")
+            scoring.button(data, one.model, f"Score {SCORED[one.model]} now", "today")

@@ -1,25 +1,18 @@
 """Train and score, by hand: each model of a dataset with its state, and the jobs that train it and score with it."""
 
-import datetime as dt
 import html
 import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import streamlit as st
 
-from dashboard import job_list, onboarding, page, store
-from dashboard.road import ROOT, SCORE_TABLE, applicable, fit_refusal, refusal, run_ids, score_arguments, serving_run
-from data import home, jobs, runs
+from dashboard import access, job_list, onboarding, page, scoring, store
+from dashboard.health import scores_of
+from dashboard.model_words import NAMES, QUESTIONS
+from dashboard.road import ROOT, applicable, fit_refusal, refusal, serving_run
+from data import jobs, runs
 from data.dataset import Dataset
 from data.errors import UserError
-
-NAMES = {
-    "recommender": ("Recommender", "what each member should watch next"),
-    "sentiment": ("Review sentiment", "what people say, and what to answer"),
-    "engagement": ("Engagement forecast", "how much will be watched in the next weeks"),
-    "retention": ("Retention", "who is about to leave"),
-}
 
 
 def configs(model: str) -> list[str]:
@@ -54,6 +47,7 @@ def show(data: Dataset | None) -> None:
 def _rows(name: str) -> None:
     data = store.dataset(name)
     job_list.say("batch")
+    access.viewer_told("train and score")
     if onboarding.preparing() is not None:
         page.notice("none", "A preparation runs: it trains and scores what is missing, and takes turns with jobs here.")
     can = applicable(data)
@@ -66,10 +60,10 @@ def _rows(name: str) -> None:
 
 
 def _heading(model: str, sign: str) -> str:
-    name, question = NAMES[model]
     return (
         '<div style="display:flex;gap:4px 16px;flex-wrap:wrap;align-items:baseline">'
-        f'<strong style="font-size:1.0625rem">{name}</strong>{sign}<span class="mq-muted">{question}</span></div>'
+        f'<strong style="font-size:1.0625rem">{NAMES[model]}</strong>{sign}'
+        f'<span class="mq-muted">{QUESTIONS[model]}</span></div>'
     )
 
 
@@ -85,7 +79,7 @@ def _row(data: Dataset, model: str) -> None:
     elsewhere = job is None and runs.is_training(data.name, model)
     run = serving_run(data.name, model)
     kind, words, trained = trained_state(data, model, run)
-    scored = scored_state(data, model, run)
+    scored = " · ".join(filter(None, scores_of(data, model, run)))
     if job is not None or elsewhere:
         kind, words = "warn", "Running"
     left, right = st.columns([3, 2], gap="medium", vertical_alignment="center")
@@ -98,9 +92,8 @@ def _row(data: Dataset, model: str) -> None:
         st.caption(page.plain(job.kind[0].upper() + job.kind[1:]))
         job_list.progress(job)
         with st.container(horizontal=True):
-            st.button("Cancel", key=f"batch-cancel-{job.id}", on_click=job_list.cancel, args=(job.id,))
-        with st.expander("Log"):
-            st.html(f'<pre class="mq-log">{html.escape(chr(10).join(jobs.tail(job)) or "nothing printed yet")}</pre>')
+            job_list.cancel_button(job, "batch")
+        job_list.log(job)
     elif elsewhere:
         st.caption("It is being trained by a command that was not started here.")
 
@@ -120,7 +113,7 @@ def _buttons(data: Dataset, model: str, lock: str, *, busy: bool, has_run: bool)
     config = config or choices[0]
     st.caption(page.plain(about(config)))
     with st.container(horizontal=True):
-        st.button(
+        access.button(
             "Train again" if has_run and not why_not else "Train",
             key=f"train-{key}",
             type="secondary" if has_run else "primary",
@@ -130,14 +123,14 @@ def _buttons(data: Dataset, model: str, lock: str, *, busy: bool, has_run: bool)
             on_click=train,
             args=(data.name, model, config),
         )
-        st.button(
+        access.button(
             "Score",
             key=f"score-{key}",
             icon=":material/table_view:",
             disabled=busy or not has_run,
             help=None if has_run else "Train it first.",
-            on_click=score,
-            args=(data.name, model),
+            on_click=scoring.start,
+            args=(data.name, model, "batch"),
         )
 
 
@@ -150,12 +143,6 @@ def train(name: str, model: str, config: str) -> None:
     how = Path(config).stem.removeprefix(f"{model}-")
     argv = [sys.executable, *runs.fit_argv(name, model, config)]
     job_list.start(f"train {model} on {name} ({how})", argv, jobs.model_lock(name, model), "batch")
-
-
-def score(name: str, model: str) -> None:
-    """Start scoring in the background; the sentence why not is kept for the page."""
-    argv = [sys.executable, *score_arguments(name, model)]
-    job_list.start(f"score {name} with {model}", argv, jobs.model_lock(name, model), "batch")
 
 
 def trained_state(data: Dataset, model: str, run: Path | None) -> tuple[str, str, str]:
@@ -177,25 +164,3 @@ def trained_state(data: Dataset, model: str, run: Path | None) -> tuple[str, str
     if report.get("fingerprint") not in (None, data.fingerprint):
         return "warn", "Outdated", f"{said}; the dataset has changed since"
     return "good", "In use", said
-
-
-def scored_state(data: Dataset, model: str, run: Path | None) -> str:
-    """How many rows the score table has, from when, and whether the model in use wrote them."""
-    path = home.scores(data.name) / f"{SCORE_TABLE[model]}.parquet"
-    at = store.scored_at(data.name, SCORE_TABLE[model])
-    if at is None:
-        return "none yet"
-    rows, writers = _scores(str(path), at)
-    if rows is None:
-        return "damaged: score again"
-    when = f"{dt.datetime.fromtimestamp(at, dt.UTC):%Y-%m-%d %H:%M} UTC"
-    by = "" if run is not None and writers == {run.name} else "; by an earlier model, so score again"
-    return f"{page.count(rows, 'row')}, {when}{by}"
-
-
-@st.cache_data(max_entries=32, show_spinner=False)
-def _scores(path: str, age: float) -> tuple[int | None, set[str]]:
-    try:
-        return pq.read_metadata(path).num_rows, run_ids(Path(path))
-    except (OSError, ValueError):
-        return None, set()

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import page, store, verdict
+from dashboard import access, page, store, verdict
 from dashboard.skeleton import loading
 from data import events
 from data.dataset import Dataset
@@ -122,6 +122,8 @@ def _rate(data: Dataset, user_id: str, item_id: str, highest: float, key: str, g
 @page.guarded
 def choices(data: Dataset, item_id: str, user_id: str) -> None:
     """Draw the buttons of a title's page."""
+    if access.viewer_told("watch, rate and list titles for members"):
+        return
     since = store.happened(data, user_id)
     highest = highest_rating(data)
     is_listed = item_id in store.listed(data, user_id, since)
@@ -161,18 +163,17 @@ def choices(data: Dataset, item_id: str, user_id: str) -> None:
 def last_done(data: Dataset, user_id: str, item_id: str | None = None) -> None:
     """What the member did last (with this title, if one is given), with the way back; and what went wrong."""
     here = (user_id, item_id)
-    # Not in the callback: a fragment's puts a toast on top of the page.
     where, since, toast, failed = st.session_state.pop("choice-told", (here, 0.0, "", ""))
     if where == here and time.monotonic() - since < TOLD_SECONDS:
         if toast:
-            st.toast(page.plain(toast))
+            page.toast(toast)
         if failed:
             page.notice("warn", failed)
     last = st.session_state.get("choice-last")
     if last is not None and last[0] == user_id and item_id in (None, last[1]):
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             st.caption(f"{page.plain(last[3])}.", width="content")
-            st.button("Undo", type="tertiary", key="undo-choice", on_click=_undo, args=(data, last[2], here))
+            access.button("Undo", type="tertiary", key="undo-choice", on_click=_undo, args=(data, last[2], here))
 
 
 @st.fragment
@@ -184,6 +185,10 @@ def own_reviews(data: Dataset, item_id: str, user_id: str) -> None:
     if source is not None:
         store.live(data.name, "sentiment")  # loads while the member writes
     st.header("Your review")
+    if not access.may_edit():
+        for row in events.reviews(data.name, user_id, item_id)[::-1].to_dict("records"):
+            _own(data, row, source, is_new=False)
+        return
     key = f"{user_id}-{item_id}"
     with st.form(f"review-{key}", border=False):
         text = st.text_area(
@@ -202,7 +207,7 @@ def own_reviews(data: Dataset, item_id: str, user_id: str) -> None:
         # The same words sent twice are one review: the browser may send a form again.
         named = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{data.name}\n{user_id}\n{item_id}\n{text}"))
         is_new = events.write_review(store.dataset(data.name), Review(user_id, item_id, text, rating, review_id=named))
-        st.toast("Your review is kept" if is_new else "You sent this review already")
+        page.toast("Your review is kept" if is_new else "You sent this review already")
     written = events.reviews(data.name, user_id, item_id)
     for row in written[::-1].to_dict("records"):
         _own(data, row, source, is_new=sent and row["text"] == text)

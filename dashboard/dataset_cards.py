@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
-from dashboard import forgetting, job_list, page, store
+from dashboard import access, forgetting, job_list, page, store
 from data import events, home, jobs
 from data.as_csv import as_csv
 from data.dataset import Dataset, list_datasets, open_dataset
@@ -44,6 +44,7 @@ def show() -> None:
             "python -m data fetch demo",
         )
         return
+    access.viewer_told("check, download, add to and forget in datasets")
     for name in names:
         page.guarded(partial(_card, name))()
 
@@ -111,7 +112,7 @@ def _clock(data: Dataset) -> str:
 
 def _check(data: Dataset) -> None:
     argv = [sys.executable, "-m", "data", "validate", str(data.folder)]
-    st.button(
+    access.button(
         "Check this dataset",
         key=f"validate-{data.name}",
         icon=":material/rule:",
@@ -128,7 +129,7 @@ def _add_events(data: Dataset) -> None:
         page.notice("warn", str(mistake))
         return
     waits = [page.count(n, noun) for n, noun in ((happened, "event"), (written, "review")) if n]
-    st.button(
+    access.button(
         f"Add what members did ({' and '.join(waits)})" if waits else "Add what members did (nothing waits)",
         key=f"export-{data.name}",
         icon=":material/move_to_inbox:",
@@ -153,6 +154,8 @@ def tables_of(data: Dataset) -> list[Path]:
 
 def _downloads(data: Dataset) -> None:
     """Each table and score table; a file is read only when its button is pressed."""
+    if not access.may_edit():  # whole tables hold all that is known of everybody
+        return
     with st.popover("Download", icon=":material/download:"):
         st.caption(
             f"Parquet is the file as it lies on disk. CSV is made when you ask for it, of tables up to {CSV_ROWS:,} "
@@ -185,7 +188,12 @@ def _download(data: Dataset, path: Path) -> None:
 
 def _file(label: str, content: Callable[[], bytes], name: str, key: str) -> None:
     kind = "text/csv" if label == "CSV" else "application/vnd.apache.parquet"
-    st.download_button(label, content, file_name=name, mime=kind, key=key, on_click="ignore")
+
+    def asked() -> bytes:
+        access.must_edit()
+        return content()
+
+    st.download_button(label, asked, file_name=name, mime=kind, key=key, on_click="ignore")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import sys
 
 import streamlit as st
 
-from dashboard import job_list, page
+from dashboard import access, job_list, page
 from data import catalogue, jobs
 from data.dataset import list_datasets
 
@@ -36,7 +36,8 @@ def show() -> None:
         f"Replace what is on disk as '{page.plain(entry.name)}'; runs, scores and what members did stay.",
         key=f"fetch-again-{entry.name}",
     )
-    st.button(
+    access.viewer_told("fetch datasets")
+    access.button(
         "Fetch it again" if again else "Fetch it",
         type="primary",
         key="fetch-button",

@@ -4,7 +4,7 @@ import sys
 
 import streamlit as st
 
-from dashboard import job_list, page
+from dashboard import access, job_list, page
 from data import jobs, runs
 from data.dataset import Dataset
 from data.feedback import runs_with
@@ -12,7 +12,7 @@ from data.traces import traces
 
 
 def button(data: Dataset) -> None:
-    st.button(
+    access.button(
         "Forget a member",
         key=f"forget-{data.name}",
         icon=":material/person_remove:",
@@ -24,7 +24,7 @@ def button(data: Dataset) -> None:
 
 def panel(data: Dataset) -> None:
     """The two steps, under the card's buttons; nothing unless they were asked for."""
-    if st.session_state.get("forgetting") != data.name:
+    if st.session_state.get("forgetting") != data.name or not access.may_edit():
         return
     with st.container(border=True):
         user = st.session_state.get("forgetting-user")
@@ -71,15 +71,15 @@ def _confirm(data: Dataset, user: str) -> None:
             "Train the models in use again, and delete all runs before (takes minutes)", key="forgetting-fit"
         )
     with st.container(horizontal=True):
-        st.button(
+        access.button(
             "Forget this member for good", type="primary", key="forgetting-go", on_click=_go, args=(data, user, again)
         )
         st.button("Keep the member", key="forgetting-keep", on_click=_close)
 
 
-def argv(name: str, user: str, fit: bool) -> list[str]:
-    """The command; an id that begins with a dash is no flag."""
-    return [sys.executable, "-m", "data", "forget", "--dataset", name, *(["--fit"] if fit else []), "--", user]
+def argv(name: str, fit: bool) -> list[str]:
+    """The command, which reads the member's id: what is kept of a job must not say who was forgotten."""
+    return [sys.executable, "-m", "data", "forget", "--stdin", "--dataset", name, *(["--fit"] if fit else [])]
 
 
 def _open(name: str) -> None:
@@ -105,5 +105,6 @@ def _go(data: Dataset, user: str, fit: bool) -> None:
     if busy:
         job_list.refuse(f"The {busy[0]} is being trained now: wait for its end before it is trained again.")
         return
-    if job_list.begin(f"forget a member of {data.name}", argv(data.name, user, fit), jobs.data_lock(data.name)):
+    kind = f"forget a member of {data.name}"
+    if job_list.begin(kind, argv(data.name, fit), jobs.data_lock(data.name), stdin=user):
         _close()

@@ -11,14 +11,7 @@ from dashboard.road import REVIEWS_SCORED, SCORE_TABLE, applicable, refusal, run
 from data import home, runs
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
-from data.words import when
-
-NAMES = {
-    "recommender": "Recommender",
-    "sentiment": "Sentiment",
-    "engagement": "Engagement forecast",
-    "retention": "Retention",
-}
+from data.words import count, when
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ def _health(data: Dataset, model: str, applies: bool) -> Health:
     if report.get("fingerprint") not in (None, trained_on.fingerprint):
         problems.append(f"Dataset '{source}' has changed since this training.")
         train = True
-    stale = stale_scores(data, model, run)
+    _, stale = scores_of(data, model, run)
     problems += [stale] if stale else []
     headline = headline_of(report)
     beaten = headline is not None and headline.is_worse
@@ -108,21 +101,25 @@ def _since(run: Path, created_at: str) -> str:
     return words if trained.date() == switched.date() else f"{words}; trained on {when(trained)}"
 
 
-def stale_scores(data: Dataset, model: str, run: Path) -> str:
-    """Why the scores on disk are not those of `run` on the tables as they are; empty when they are."""
+def scores_of(data: Dataset, model: str, run: Path | None) -> tuple[str, str]:
+    """How many rows are scored and when ("943 rows, 2024-05-01 12:00 UTC"; empty when none can be read), and why they
+    are not those of `run` on the tables as they are (empty when they are)."""
     path = home.scores(data.name) / f"{SCORE_TABLE[model]}.parquet"
     try:
-        written = path.stat().st_mtime
+        written, rows = path.stat().st_mtime, pq.read_metadata(path).num_rows
     except FileNotFoundError:
-        return "Nothing is scored with it yet."
+        return "", "Nothing is scored with it yet."
+    except (OSError, ValueError):
+        return "", "The scores on disk cannot be read."
+    told = f"{count(rows, 'row')}, {dt.datetime.fromtimestamp(written, dt.UTC):%Y-%m-%d %H:%M} UTC"
     by = run_ids(path)
     if not by:
-        return "The scores on disk are empty or cannot be read."
-    if by != {run.name}:
-        return f"The scores on disk are from run {', '.join(sorted(by))}, not from the one in use."
+        return told, "The scores on disk are empty."
+    if run is None or by != {run.name}:
+        return told, f"The scores on disk are from run {', '.join(sorted(by))}, not from the one in use."
     if data.created_at and written < dt.datetime.fromisoformat(data.created_at).timestamp():
-        return "The tables are newer than the scores."
-    return ""
+        return told, "The tables are newer than the scores."
+    return told, ""
 
 
 def score_command(data: Dataset, model: str) -> str:

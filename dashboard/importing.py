@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from dashboard import job_list, mapping, page, uploads
+from dashboard import access, job_list, mapping, page, uploads
+from dashboard.upload_gate import open_gate
 from data import home, jobs
 from data.dataset import list_datasets, open_dataset
 from data.errors import UserError
@@ -26,11 +27,15 @@ TABLES = {
 
 
 def show() -> None:
+    if access.viewer_told("import files"):
+        return
     _follow()
-    limit = int(st.get_option("server.maxUploadSize"))
+    limit = uploads.limit_bytes() >> 20
+    open_gate(uploads.TOGETHER * uploads.limit_bytes())
     st.html(
         '<p class="mq-muted" style="margin:0;max-width:60em">CSV or Parquet, one file for each table that you have; '
-        f"interactions, reviews or metrics alone are enough. Up to {limit:,} MB each, with any number of rows; larger "
+        f"interactions, reviews or metrics alone are enough. Up to {limit:,} MB each and "
+        f"{uploads.TOGETHER * limit:,} MB together, with any number of rows; larger "
         'files go in by <code style="white-space:nowrap">python -m data import</code> on the machine itself. Nothing '
         "is written before you press Import.</p>"
     )

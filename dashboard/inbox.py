@@ -5,7 +5,7 @@ aspects name are of that; for reading, `plain` takes its line-break tags out.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,9 @@ import streamlit as st
 
 from dashboard import fresh, store
 from data import replies
+from data.as_csv import rounded_csv
 from data.dataset import Dataset
-from data.schema import ASPECTS, CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, STARS, TABLES, TEXT, USER_ID
+from data.schema import ASPECTS, CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, STARS, TABLES, TEXT, TITLE, USER_ID
 from nlp.replies import DEFAULT_SERVICE, draft_replies, tones
 from nlp.triage import complaint_counts, priority_reason
 
@@ -178,14 +179,14 @@ def in_state(state: pd.Series, wanted: str) -> pd.Series:
     return state.notna() if wanted == ALL else state == wanted
 
 
-def next_open(still_open: pd.DataFrame, queue: list[str], review_id: str) -> str | None:
+def next_open(still_open: Sequence[str], queue: Sequence[str], review_id: str) -> str | None:
     """The first open review after `review_id` in the queue, or else the first one; None when no other is open.
 
     Args:
-        still_open: rows of the inbox that pass the filters and are open.
-        queue: ids in the order in which they are listed; may hold decided ones.
+        still_open: reviews that pass the filters and are open, in order.
+        queue: those that are listed; may hold decided ones.
     """
-    others = [other for other in still_open[REVIEW_ID] if other != review_id]
+    others = [other for other in still_open if other != review_id]
     there, at = set(others), queue.index(review_id) if review_id in queue else -1
     return next((other for other in queue[at + 1 :] if other in there), others[0] if others else None)
 
@@ -244,6 +245,21 @@ def last_of_members(box: Inbox, decided: pd.DataFrame, titles: Mapping[str, str]
             "reply": said,
         }
     )
+
+
+def as_csv(box: Inbox, rows: pd.Index, decided: pd.DataFrame, titles: Mapping[str, str]) -> bytes:
+    """These rows for a spreadsheet, with what was decided; no text that one would run as a formula."""
+    columns = [REVIEW_ID, USER_ID, ITEM_ID, CREATED_AT, SOURCE, TEXT, LABEL, "p_positive", "priority"]
+    frame = box.frame.loc[rows, columns]
+    answers = decided.set_index(REVIEW_ID).reindex(frame[REVIEW_ID])
+    frame.insert(3, "title", frame[ITEM_ID].map(titles))
+    frame = frame.assign(decision=answers["status"].to_numpy(), reply=answers[TEXT].to_numpy())
+    return rounded_csv(pa.Table.from_pandas(frame, preserve_index=False))
+
+
+def listed_title(catalogue: pd.DataFrame, item_id: str | None) -> str | None:
+    """A title as its source lists it, which is what drafts are made from; None where it is not in the catalogue."""
+    return str(catalogue.at[item_id, TITLE]) if item_id is not None and item_id in catalogue.index else None
 
 
 def shown_titles(catalogue: pd.DataFrame) -> dict[str, str]:

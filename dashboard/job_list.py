@@ -1,12 +1,12 @@
-"""Background jobs on a page: starting one, its progress as far as it is known, its log, and the button that ends it."""
+"""Background jobs on a page: starting one, how far it is, its log, the button that ends it, and how it ended."""
 
 import html
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from dashboard import page
+from dashboard import access, page
 from dashboard.road import ROOT
 from data import jobs
 from data.errors import UserError
@@ -22,15 +22,15 @@ def start(kind: str, argv: Sequence[str], lock: str, place: str = "page") -> Non
     begin(kind, argv, lock, place)
 
 
-def begin(kind: str, argv: Sequence[str], lock: str, place: str = "page") -> jobs.Job | None:
-    """Start a job and say so, or keep the sentence that says why not for `say(place)`."""
+def begin(kind: str, argv: Sequence[str], lock: str, place: str = "page", stdin: str = "") -> jobs.Job | None:
+    """Start a job and say so, or keep the sentence that says why not for `say(place)`; `stdin` as of `jobs.start`."""
     st.session_state.pop(_SAID, None)
     try:
-        job = jobs.start(kind, argv, lock=lock, cwd=ROOT)
+        job = jobs.start(kind, argv, lock=lock, cwd=ROOT, stdin=stdin)
     except UserError as mistake:
         refuse(str(mistake), place)
         return None
-    st.toast(f"Started: {page.plain(kind)}. It is listed under Jobs.")
+    page.toast(f"Started: {kind}. It is listed under Jobs.")
     return job
 
 
@@ -49,6 +49,44 @@ def say(place: str = "page") -> None:
 def running(lock: str) -> jobs.Job | None:
     """The job that holds a lock now."""
     return next((job for job in jobs.list_jobs() if job.state == "running" and job.lock == lock), None)
+
+
+def newest(kind: str) -> jobs.Job | None:
+    """The job of a kind that was started last."""
+    return next((job for job in jobs.list_jobs() if job.kind == kind), None)
+
+
+@st.fragment(run_every=1.0)
+@page.guarded
+def follow(job_id: str, draw: Callable[[jobs.Job], None]) -> None:
+    """What `draw` makes of a running job, renewed every second; when the job has ended, the page is drawn anew."""
+    job = jobs.get_job(job_id)
+    if job is None or job.state != "running":
+        st.rerun()
+        return
+    draw(job)
+
+
+def line(job: jobs.Job) -> None:
+    """A running job in two lines."""
+    now = next(iter(jobs.tail(job, 1)), "Starting")
+    st.html(
+        f'<p role="status"><b>{html.escape(job.kind)}</b>, {page.duration(job.seconds)} so far'
+        f'<br><span class="mq-muted mq-small">{html.escape(now[:120])}</span></p>'
+    )
+
+
+def card(job: jobs.Job, title: str, now: str, share: float | None = None, place: str = "card") -> None:
+    """A running job as what a page is about: what it does, since when, how far it is (0 to 1), its log, its end."""
+    with st.container(border=True):
+        st.html(
+            f'<h2 style="margin:0 0 4px;padding:0;font-size:1.25rem">{html.escape(title)}</h2>'
+            f'<p class="mq-muted" style="margin:0">{html.escape(now)} · {page.duration(job.seconds)} so far</p>'
+        )
+        if share is not None:
+            st.progress(share)
+        log(job, "What it does", 14)
+        cancel_button(job, place)
 
 
 @st.fragment(run_every=2.0)
@@ -74,7 +112,6 @@ def show() -> None:
 def _show(job: jobs.Job) -> None:
     kind, words = _SIGNS.get(job.state, ("none", "Cancelled"))
     started = job.started_at[:16].replace("T", " ")
-    lines = jobs.tail(job, 12)
     with st.container(border=True):
         st.html(
             '<div style="display:flex;gap:4px 16px;flex-wrap:wrap;align-items:baseline">'
@@ -85,10 +122,20 @@ def _show(job: jobs.Job) -> None:
             progress(job)
         if job.state == "failed":
             page.notice("warn", last_words(job))
-        with st.expander("Log"):
-            st.html(f'<pre class="mq-log">{html.escape(chr(10).join(lines)) or "nothing printed yet"}</pre>')
+        log(job)
         if job.state == "running":
-            st.button("Cancel", key=f"cancel-{job.id}", on_click=cancel, args=(job.id,))
+            cancel_button(job, "list")
+
+
+def log(job: jobs.Job, label: str = "Log", lines: int = 12) -> None:
+    """The last lines of a job's log, to be opened."""
+    with st.expander(label):
+        said = html.escape("\n".join(jobs.tail(job, lines)))
+        st.html(f'<pre class="mq-log">{said or "nothing printed yet"}</pre>')
+
+
+def cancel_button(job: jobs.Job, place: str) -> None:
+    access.button("Cancel", key=f"cancel-{job.id}-{place}", on_click=cancel, args=(job.id,))
 
 
 def progress(job: jobs.Job) -> None:
@@ -106,10 +153,19 @@ def progress(job: jobs.Job) -> None:
 
 
 def last_words(job: jobs.Job) -> str:
-    """The sentence with which a job failed."""
-    lines = jobs.tail(job, 40)
-    said = next((line for line in reversed(lines) if line.startswith("error:")), lines[-1] if lines else "")
+    """The sentence with which a job failed: of a step's own words and those of the road that took it, the step's."""
+    lines = [line.strip() for line in jobs.tail(job, 40)]
+    said = next((line for line in lines if line.startswith("error:")), lines[-1] if lines else "")
     return said.removeprefix("error: ") or f"It ended without a word; its log is {job.log}."
+
+
+def told_ending(job: jobs.Job | None, what: str, after: str = "") -> bool:
+    """Says that a job failed, and why, or was cancelled, if so; returns whether."""
+    if job is None or job.state not in ("failed", "cancelled"):
+        return False
+    how = f"failed. {last_words(job)}" if job.state == "failed" else "was cancelled."
+    page.notice("warn", f"{what} {how} {after}".strip())
+    return True
 
 
 def cancel(job_id: str) -> None:
@@ -119,4 +175,4 @@ def cancel(job_id: str) -> None:
     except UserError as mistake:
         refuse(str(mistake))
     else:
-        st.toast("Asked it to end.")
+        page.toast("Asked it to end.")

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import page, store, welcome
-from dashboard.shelf import component
+from dashboard import access, page, store, welcome
+from dashboard.inline import component
 from data import events
 from data.dataset import Dataset
 from data.errors import UserError
@@ -133,7 +133,7 @@ def choose_member(data: Dataset, seen: Viewing) -> str | None:
         faces = [_profile(data, user_id, now) for user_id in profiles(data, now, new)]
         result = component("profiles")(
             key=f"faces-{data.name}",
-            data={"profiles": faces},
+            data={"profiles": faces, "may_add": access.may_edit()},
             width="content",
             on_picked_change=lambda: None,
             on_added_change=lambda: None,
@@ -147,7 +147,7 @@ def choose_member(data: Dataset, seen: Viewing) -> str | None:
                 accept_new_options=len(seen.user_ids) > LISTED,
                 key=f"choose-member-{data.name}-{now}",
             )
-    if result.added:
+    if result.added and access.may_edit():
         welcome.ask(data, seen)
     picked = result.picked or picked
     if picked is not None and picked != now:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from dashboard import page, store
+from dashboard import access, page, store
 from data import events
 from data.dataset import Dataset
 from data.errors import UserError
@@ -96,7 +96,7 @@ def impressions(member: str, offered: Offer) -> list[Event]:
 def shown(data: Dataset, member: str, offered: Offer) -> None:
     """Keep that the page was shown, once; a database that cannot be written is said, and the page stays."""
     kept = st.session_state.setdefault("offers-kept", set())
-    if offered.page_id in kept:
+    if offered.page_id in kept or not access.may_edit():  # what a viewer looks at was not offered to the member
         return
     try:
         events.record(store.dataset(data.name), impressions(member, offered))
@@ -110,7 +110,7 @@ def clicked(data: Dataset, member: str, offered: Offer, row: str, item_id: str) 
     """Keep that a card was chosen."""
     cards = next((r.cards for r in offered.page.rows if r.key == row), offered.page.billboard)
     places = cards.index[cards["item_id"] == item_id]
-    if not len(places):
+    if not len(places) or not access.may_edit():
         return
     try:
         events.record(store.dataset(data.name), [_event("click", member, offered, row, int(places[0]) + 1, item_id)])

@@ -1,24 +1,18 @@
 """With nothing trained yet: say so, offer to prepare the demo, and show how far it is."""
 
-import html
 import os
 import sys
+from functools import partial
 
 import streamlit as st
 
-from dashboard import page, store
-from dashboard.road import ROOT, SCORE_COMMAND, SCORE_TABLE, applicable
+from dashboard import access, job_list, page, store
+from dashboard.model_words import BRINGS
+from dashboard.road import SCORE_COMMAND, SCORE_TABLE, applicable
 from data import jobs, runs
 from data.dataset import Dataset
-from data.errors import UserError
 
 KIND = "Prepare"
-_WORK = {
-    "recommender": "recommendations",
-    "sentiment": "review sentiment",
-    "engagement": "the engagement forecast",
-    "retention": "the chance that each member comes back",
-}
 
 
 def preparing() -> jobs.Job | None:
@@ -26,21 +20,18 @@ def preparing() -> jobs.Job | None:
     return next((job for job in jobs.list_jobs() if job.state == "running" and job.kind.startswith(KIND)), None)
 
 
-def start_preparing(name: str) -> None:
-    """Start the demo's road for a dataset in the background; it takes turns with jobs on the same tables or model.
-
-    Raises:
-        UserError: it runs already.
-    """
+def start_preparing(name: str, place: str) -> None:
+    """Start the demo's road for a dataset in the background, for a button's on_click; it takes turns with jobs on the
+    same tables or model. Why it was not started is kept for `job_list.say(place)`."""
     argv = [sys.executable, "-m", "dashboard.prepare", "--dataset", name]
-    jobs.start(f"{KIND} {name}", argv, lock=f"prepare-{name}", cwd=ROOT)
+    job_list.begin(f"{KIND} {name}", argv, f"prepare-{name}", place)
 
 
 def offer(data: Dataset | None) -> None:
     """The first thing a newcomer sees: what is missing, and the button that mends it. Nothing when all is there."""
     running = preparing()
     if running is not None:
-        _follow(running.id, "all")
+        job_list.follow(running.id, partial(_card, place="all"))
         return
     if data is None:
         page.empty(
@@ -58,7 +49,7 @@ def offer(data: Dataset | None) -> None:
     nothing = not any(store.trained(data.name)[model] for model in missing) and missing == applicable(data)
     page.empty(
         "Nothing is trained yet" if nothing else "Not everything is prepared yet",
-        f"Still missing on dataset '{data.name}': {_list([_WORK[model] for model in missing])}. "
+        f"Still missing on dataset '{data.name}': {_list([BRINGS[model] for model in missing])}. "
         "It can be trained and scored here, in the background; finished steps are not repeated.",
     )
     button(data.name, "Prepare the demo" if data.name == "demo" else f"Train and score {data.name}")
@@ -73,11 +64,11 @@ def offer_model(data: Dataset, model: str) -> None:
     """On a page whose one model is missing: what will be here, and the way to get it."""
     running = preparing()
     if running is not None:
-        _follow(running.id, model)
+        job_list.follow(running.id, partial(_card, place=model))
         return
     trained = store.trained(data.name)[model]
     page.empty(
-        f"{_WORK[model][0].upper()}{_WORK[model][1:]} will be here",
+        f"{BRINGS[model][0].upper()}{BRINGS[model][1:]} will be here",
         "The model is trained, its scores are not written yet."
         if trained
         else "No model is trained for this on the dataset yet.",
@@ -91,45 +82,19 @@ def offer_model(data: Dataset, model: str) -> None:
 def button(name: str, label: str, place: str = "all") -> None:
     """A button that takes the demo's road for a dataset in the background, and how its last walk ended if badly."""
     st.space("small")
-    if st.button(label, type="primary", key=f"prepare-{name}-{place}"):
-        try:
-            start_preparing(name)
-        except UserError as mistake:
-            page.notice("warn", str(mistake))
-        else:
-            st.rerun()
+    key = f"prepare-{name}-{place}"
+    access.button(label, type="primary", key=key, on_click=start_preparing, args=(name, key))
+    access.viewer_told("train and score")
+    job_list.say(key)
     last = next((job for job in jobs.list_jobs() if job.kind.startswith(KIND)), None)
-    if last is not None and last.state in ("failed", "cancelled"):
-        # The step's own words stand before the road's closing sentence.
-        said = [line.strip().removeprefix("error: ") for line in jobs.tail(last, 40) if "error:" in line]
-        how = "failed" if last.state == "failed" else "was cancelled"
-        page.notice("warn", f"The last preparation {how}. {said[0] if said else ''} Finished steps are kept.")
-        with st.expander("Its last words"):
-            st.html(f'<pre class="mq-log">{html.escape(chr(10).join(jobs.tail(last, 20)))}</pre>')
+    if job_list.told_ending(last, "The last preparation", "Finished steps are kept.") and last is not None:
+        job_list.log(last, "Its last words", 20)
 
 
-@st.fragment(run_every=1.0)
-@page.guarded
-def _follow(job_id: str, place: str) -> None:
-    job = jobs.get_job(job_id)
-    if job is None or job.state != "running":
-        st.rerun()
-        return
+def _card(job: jobs.Job, place: str) -> None:
     share = jobs.progress(job) or 0.0
     lines = [line for line in jobs.tail(job, 60) if line.lstrip().startswith("[")]
-    now = lines[-1] if lines else "Starting"
-    with st.container(border=True):
-        st.html(
-            f'<h2 style="margin:0 0 4px;padding:0;font-size:1.25rem">{html.escape(job.kind)}: '
-            f"{round(share * 100)} % done</h2>"
-            f'<p class="mq-muted" style="margin:0">{html.escape(now)} · {page.duration(job.seconds)} so far</p>'
-        )
-        st.progress(share)
-        with st.expander("What it does"):
-            st.html(f'<pre class="mq-log">{html.escape(chr(10).join(jobs.tail(job, 14)))}</pre>')
-        if st.button("Cancel", key=f"cancel-{job_id}-{place}"):
-            jobs.cancel(job_id)
-            st.toast("The preparation ends after its current step is stopped.")
+    job_list.card(job, f"{job.kind}: {round(share * 100)} % done", lines[-1] if lines else "Starting", share, place)
 
 
 def _list(words: list[str]) -> str:

@@ -1,9 +1,10 @@
 """What every page shares: the wrapper that lets no exception through, the header, notices, empty states, choices."""
 
-import datetime as dt
 import hashlib
 import html
 import logging
+import re
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +12,9 @@ from functools import wraps
 from typing import Any, Literal
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from dashboard import store
-from data import home
+from dashboard import access, logbook, store
 from data.dataset import Dataset, list_datasets
 from data.errors import UserError
 from data.words import count, duration, when
@@ -21,19 +22,25 @@ from data.words import count, duration, when
 __all__ = ["count", "duration", "when"]  # the words that pages use, from one door
 
 _log = logging.getLogger("dashboard")
+_within = threading.local()  # each session's script runs in a thread of its own
 _SIGNS = {"good": "✓", "warn": "!", "bad": "✕", "none": "i"}
 
 
 def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
     """`view` with every exception turned into a notice: the sentence of a user's mistake, or where the log is.
 
-    Streamlit runs a fragment apart from its page, so a fragment needs this as much as a page does.
+    Streamlit runs a fragment apart from its page, so a fragment needs this as much as a page does. The outermost one
+    that is drawn shows what `toast` was given.
     """
 
     @wraps(view)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        outermost, result = not getattr(_within, "guard", False), None
+        if outermost and not access.is_admitted():  # signed out, or off the list, since the page was drawn
+            st.rerun()
+        _within.guard = True
         try:
-            return view(*args, **kwargs)
+            result = view(*args, **kwargs)
         except UserError as mistake:
             notice("warn", str(mistake))
         except Exception:
@@ -43,8 +50,35 @@ def guarded(view: Callable[..., Any]) -> Callable[..., Any]:
             )
         finally:
             store.first_page.set()
+            if outermost:
+                _within.guard = False
+        if outermost:
+            _draw_toast()
+        return result
 
     return wrapper
+
+
+def toast(text: str) -> None:
+    """Say what was just done, for some seconds and on this page only; shown as text. May be called in a callback.
+
+    Streamlit's own outlives its page, must not be called in a fragment's callback, and is a dialog without a name.
+    """
+    st.session_state["toast"] = (_place(), text)
+
+
+def _place() -> str:
+    """The page whose script runs: a name that Streamlit gives it."""
+    context = get_script_run_ctx()
+    return "" if context is None else context.page_script_hash
+
+
+def _draw_toast() -> None:
+    where, text = st.session_state.pop("toast", (None, ""))
+    if where == _place():  # who left the page before it was drawn does not meet it elsewhere
+        # Two names in turn: the same animation would not begin again.
+        st.session_state["toast-turn"] = turn = 1 - st.session_state.get("toast-turn", 0)
+        st.html(f'<div class="mq-toast mq-toast-{turn}" role="status">{html.escape(text)}</div>')
 
 
 @contextmanager
@@ -60,14 +94,7 @@ def titled(title: str) -> Iterator[None]:
 def _keep_traceback(where: str) -> str:
     """Append the current traceback to the dashboard's log; returns the log's name for the notice."""
     _log.exception("%s failed", where)
-    path = home.home() / "dashboard.log"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as handle:
-            handle.write(f"{dt.datetime.now(dt.UTC).isoformat(timespec='seconds')} {where}\n{traceback.format_exc()}\n")
-    except OSError:
-        return "the terminal that runs the dashboard"
-    return str(path)
+    return logbook.keep(f"{where}\n{traceback.format_exc()}")
 
 
 def notice(kind: str, text: str) -> None:
@@ -109,9 +136,17 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
     st.html(f'<dl class="mq-facts">{rows}</dl>')
 
 
+# What means something in one line of markdown: CommonMark, tables, bare addresses, and Streamlit's :colour[...] and
+# :icon:. Nothing else is escaped, because a button's name that is read aloud keeps the backslashes.
+_MARKUP = re.compile(
+    r"[\\`*\[\]<>~$|]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|:(?=\S)|(?<=www)\.|(?<=\S)@(?=\S)|^[#+=-]", re.IGNORECASE
+)
+
+
 def plain(text: str) -> str:
-    """`text` for a place that reads markdown (labels, captions): every sign of markup escaped."""
-    return "".join("\\" + c if c in "\\`*_{}[]()<>#+-.!|~$:" else c for c in text)
+    """`text` in one line for a place that reads markdown (labels, captions): every sign of markup escaped."""
+    escaped = _MARKUP.sub(lambda sign: f"\\{sign[0]}", " ".join(text.split()))
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", escaped)
 
 
 def avatar_colour(name: str) -> str:

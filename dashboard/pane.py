@@ -1,58 +1,59 @@
 """The reading pane of the inbox: one review with its marks, why it comes now, and the draft to decide about.
 
-A decision is kept (data/replies.py) and the next open review takes its place. Nothing is sent.
+What its buttons do is in dashboard/deciding.py.
 """
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dashboard import explained, inbox, page, store
+from dashboard import access, explained, inbox, page, store
+from dashboard.deciding import DONE, TONE, Listed, base, decide, keep_text, open_review, shown_reply, undo
 from dashboard.marked import LEGEND, WORD_LEGEND, marked_html
 from dashboard.moods import MOODS, aspect_bars, confidence_words, mood_kind, mood_words, priority_words
-from data import replies
 from data.dataset import Dataset
-from data.errors import UserError
 from data.schema import CREATED_AT, ITEM_ID, LABEL, REVIEW_ID, SOURCE, STARS, TEXT, USER_ID
 from recsys.viewing import title_of
 
-OPEN, LAST, TOAST, PROBLEM = "inbox-open", "inbox-last", "inbox-toast", "inbox-problem"
-_TEXTS, _TONE = "inbox-texts", "inbox-tone"
-_DONE = {"approved": "Reply approved", "edited": "Edited reply saved", "dismissed": "Draft dismissed"}
 LONGEST_REPLY = 5_000
 
 
-def pane(
-    data: Dataset, box: inbox.Inbox, row: int, catalogue: pd.DataFrame, decision: Mapping[str, Any] | None, next_id: str
-) -> None:
+def pane(listed: Listed, row: int, decision: Mapping[str, Any] | None) -> None:
     """Draw the review in this row of the inbox.
 
     Args:
+        listed: the queue, this review among it.
         decision: what was decided about it, None while it is open.
-        next_id: the review to open after a decision; "" for none.
     """
+    data, box = listed.data, listed.box
     review = box.frame.iloc[row]
     with st.container(border=True, key="inbox-pane"):
-        _about(review, catalogue)
+        _steps(listed.ids, review[REVIEW_ID])
+        _about(review, listed.catalogue)
         st.html(_why(box, row, data))
         _text(data, box, row)
-        _reply(data, review, catalogue, decision, next_id, box.service)
+        _reply(listed, review, decision)
 
 
-def last_decision() -> None:
-    """What was decided just now, with the way back; a toast says it once."""
-    if toast := st.session_state.pop(TOAST, None):
-        st.toast(toast)
-    if problem := st.session_state.pop(PROBLEM, None):
-        page.notice("warn", problem)
-    last = st.session_state.get(LAST)
-    if last is not None:
-        with st.container(horizontal=True, vertical_alignment="center", key="inbox-undo"):
-            page.notice("good", f"{_DONE[last['status']]}: “{last['words']}”")
-            st.button("Undo", icon=":material/undo:", key="undo-last", on_click=_undo_last)
+def _steps(queue: Sequence[str], review_id: str) -> None:
+    """Where this review stands in the queue, and the way to its neighbours."""
+    at = queue.index(review_id)
+    with st.container(horizontal=True, vertical_alignment="center", key="inbox-steps"):
+        st.html(f'<span class="mq-muted mq-small">{at + 1:,} of {len(queue):,}</span>', width="stretch")
+        for step, label, icon in ((-1, "Previous", "arrow_upward"), (1, "Next", "arrow_downward")):
+            there = queue[at + step] if 0 <= at + step < len(queue) else ""
+            st.button(
+                label,
+                icon=f":material/{icon}:",
+                type="tertiary",
+                key=f"inbox-{label.lower()}",
+                disabled=not there,
+                on_click=open_review,
+                args=(there,),
+            )
 
 
 def _about(review: pd.Series, catalogue: pd.DataFrame) -> None:
@@ -119,128 +120,53 @@ def _text(data: Dataset, box: inbox.Inbox, row: int) -> None:
         st.html(aspect_bars(inbox.aspects_of(mine), counted=False))
 
 
-def _reply(
-    data: Dataset,
-    review: pd.Series,
-    catalogue: pd.DataFrame,
-    decision: Mapping[str, Any] | None,
-    next_id: str,
-    service: str,
-) -> None:
-    review_id, item_id = review[REVIEW_ID], review[ITEM_ID]
-    base = f"reply-{data.name}-{review_id}"
+def _reply(listed: Listed, review: pd.Series, decision: Mapping[str, Any] | None) -> None:
+    data, review_id = listed.data, str(review[REVIEW_ID])
+    start = base(data.name, review_id)
+    reply = shown_reply(data, listed.box, listed.catalogue, review, decision)
     if decision is None:
-        title = title_of(catalogue, item_id).listed if item_id is not None and item_id in catalogue.index else None
-        by_tone = inbox.drafts(review, title, service)
-        wanted = st.session_state.get(_TONE)
-        start = wanted if wanted in by_tone else inbox.scored_tone(review, by_tone)
         with st.container(horizontal=True, vertical_alignment="center", key="inbox-tone"):
             st.html("<b>Reply</b>", width="content")
-            tone = st.segmented_control(
+            st.segmented_control(
                 "Tone of the reply",
-                list(by_tone),
-                default=start,
+                list(reply.by_tone),
+                default=reply.tone,
                 format_func=str.capitalize,
                 required=True,
                 label_visibility="collapsed",
-                key=f"{base}-tone",
+                key=f"{start}-tone",
                 on_change=_keep_tone,
-                args=(f"{base}-tone",),
+                args=(f"{start}-tone",),
             )
-        key, draft = f"{base}-{tone}", by_tone[str(tone)]
     else:
         when = f"{page.when(decision['decided_at'])}, {decision['decided_at']:%H:%M} UTC"
-        kind = "none" if decision["status"] == "dismissed" else "good"
-        page.notice(kind, f"{_DONE[decision['status']]} on {when}.")
-        key, draft = f"{base}-{decision['decided_at'].timestamp()}", decision["text"]
-    texts = st.session_state.setdefault(_TEXTS, {})
-    written = st.text_area(
+        page.notice("none" if decision["status"] == "dismissed" else "good", f"{DONE[decision['status']]} on {when}.")
+    st.text_area(
         "Reply",
-        value=texts.get(key, draft),
-        key=key,
+        value=reply.text,
+        key=f"{start}-{reply.mark}",
         height=140,
         label_visibility="collapsed",
         max_chars=LONGEST_REPLY,
-        on_change=_keep_text,
-        args=(key,),
+        disabled=not access.may_edit(),
+        on_change=keep_text,
+        args=(data.name, review_id, reply.mark),
     )
-    changed = (written or "").strip() != draft.strip()
-    common = (data.name, review_id, inbox.opening(review[TEXT], 60), key, draft, review["run_id"], next_id, decision)
     with st.container(horizontal=True, vertical_alignment="center", key="inbox-decide"):
-        if decision is None or changed:
-            label, icon = ("Save edit", ":material/edit:") if changed else ("Approve", ":material/check:")
-            st.button(label, type="primary", icon=icon, key=f"{base}-yes", on_click=_decide, args=("approved", *common))
+        if decision is None or reply.is_changed:
+            label, icon = ("Save edit", ":material/edit:") if reply.is_changed else ("Approve", ":material/check:")
+            asked = (listed, review_id, "approved")
+            access.button(label, type="primary", icon=icon, key=f"{start}-yes", on_click=decide, args=asked)
         if decision is None:
-            st.button(
-                "Dismiss", icon=":material/close:", key=f"{base}-no", on_click=_decide, args=("dismissed", *common)
-            )
+            asked = (listed, review_id, "dismissed")
+            access.button("Dismiss", icon=":material/close:", key=f"{start}-no", on_click=decide, args=asked)
         else:
-            st.button("Undo", icon=":material/undo:", key=f"{base}-undo", on_click=_undo, args=(data.name, review_id))
-    st.caption("Nothing is ever sent from here: your decision and the text are kept, no more.")
+            access.button(
+                "Undo", icon=":material/undo:", key=f"{start}-undo", on_click=undo, args=(data.name, review_id)
+            )
+    if not access.viewer_told("decide about replies"):
+        st.caption("Nothing is ever sent from here: your decision and the text are kept, no more.")
 
 
 def _keep_tone(key: str) -> None:
-    st.session_state[_TONE] = st.session_state[key]
-
-
-def _keep_text(key: str) -> None:
-    st.session_state.setdefault(_TEXTS, {})[key] = st.session_state[key]
-
-
-def _decide(
-    status: str,
-    dataset: str,
-    review_id: str,
-    words: str,
-    key: str,
-    draft: str,
-    run_id: str | None,
-    next_id: str,
-    before: Mapping[str, Any] | None,
-) -> None:
-    text = (st.session_state.get(key) or "").strip()
-    if status == "approved":
-        if not text:
-            st.session_state[PROBLEM] = "The reply is empty: write one, or dismiss the draft."
-            return
-        status = "approved" if text == draft.strip() and before is None else "edited"
-    try:
-        replies.decide(dataset, review_id, status, text, run_id if isinstance(run_id, str) else None)
-    except UserError as mistake:
-        st.session_state[PROBLEM] = str(mistake)
-        return
-    about = {"dataset": dataset, "review_id": review_id, "words": words}
-    st.session_state[LAST] = {**about, "status": status, "before": before}
-    st.session_state[TOAST] = f"{_DONE[status]}. Undo is above the review."
-    st.session_state[OPEN] = next_id or review_id
-
-
-def _undo(dataset: str, review_id: str) -> None:
-    try:
-        replies.undo(dataset, review_id)
-    except UserError as mistake:
-        st.session_state[PROBLEM] = str(mistake)
-        return
-    st.session_state.pop(LAST, None)
-    st.session_state[TOAST] = "The review is open again."
-    st.session_state[OPEN] = review_id
-
-
-def _undo_last() -> None:
-    last = st.session_state.get(LAST)
-    if last is None:
-        return
-    before = last["before"]
-    if before is None:
-        _undo(last["dataset"], last["review_id"])
-        return
-    try:
-        replies.decide(
-            last["dataset"], last["review_id"], before["status"], before["text"], before["run_id"], before["decided_at"]
-        )
-    except UserError as mistake:
-        st.session_state[PROBLEM] = str(mistake)
-        return
-    st.session_state.pop(LAST, None)
-    st.session_state[TOAST] = "The earlier reply is back."
-    st.session_state[OPEN] = last["review_id"]
+    st.session_state[TONE] = st.session_state[key]

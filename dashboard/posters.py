@@ -128,13 +128,17 @@ def font_size(title: str) -> int:
     return max(8, min(SIZES[-1], int(width / longest)))
 
 
-def poster_html(drawn: Poster, width: int = WIDTH) -> str:
-    """The poster as HTML for a page that shows one; every text escaped. Its look is in style.css."""
+def poster_html(drawn: Poster, width: int = WIDTH, over: str = "") -> str:
+    """The poster as HTML for a page that shows one; every text escaped. Its look is in style.css.
+
+    Args:
+        over: HTML of a real poster, see dashboard.artwork.over.
+    """
     scale = width / WIDTH
     return (
         f'<div class="mq-poster" role="img" aria-label="Poster of {html.escape(drawn.title.title(), quote=True)}" '
         f'style="width:{width}px;height:{HEIGHT * scale:.0f}px;padding:{MARGIN * scale:.0f}px;'
-        f'background:{drawn.background}">'
+        f'background:{drawn.background}">{over}'
         f'<span class="mq-poster-title" style="font-size:{drawn.size * scale:.1f}px">{html.escape(drawn.title)}</span>'
         f'<span class="mq-poster-foot" style="font-size:{10.5 * scale:.1f}px">{html.escape(drawn.foot)}</span></div>'
     )

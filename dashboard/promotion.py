@@ -1,19 +1,42 @@
-"""What it means to put another run into use, in words: what changes, and what speaks against it."""
+"""Putting another run into use: what changes, what speaks against it, and the doing."""
+
+import importlib
+from pathlib import Path
 
 from dashboard.learning import headline_of, metric_label
-from data import runs
+from data import jobs, runs
 from data.dataset import list_datasets
 from data.runs import Run
 
 ASKED_LIVE = ("recommender", "sentiment")  # pages ask these models themselves, beside the scores on disk
 
 
+def promote(folder: Path, model: str) -> None:
+    """Put a run into use.
+
+    Raises:
+        UserError: it is not finished, or the code as it is cannot load it.
+    """
+    from data.served import promote  # torch
+
+    promote(folder, importlib.import_module(f"{runs.PACKAGE[model]}.scorer").open_run)
+
+
+def _is_training(dataset: str, model: str) -> bool:
+    """Whether a training runs, or was just started here and has not come to its lock yet."""
+    lock = jobs.model_lock(dataset, model)
+    started = any(j.state == "running" and j.lock == lock and j.kind.startswith("train ") for j in jobs.list_jobs())
+    return started or runs.is_training(dataset, model)
+
+
 def against(run: Run, in_use: Run | None) -> list[str]:
     """What speaks against using a run, in sentences; empty when nothing does."""
+    told = []
+    if _is_training(run.folder.parents[1].name, run.folder.parent.name):
+        told.append("A training of this model runs now: at its end, its own run comes into use instead of this one.")
     found = headline_of(run.report)
     if found is None:
-        return ["Its report holds no headline figure, so nobody knows how good it is."]
-    told = []
+        return [*told, "Its report holds no headline figure, so nobody knows how good it is."]
     now = headline_of(in_use.report) if in_use is not None else None
     if now is not None and (now.metric, now.split) == (found.metric, found.split):
         if (found.value < now.value) if found.higher else (found.value > now.value):

@@ -11,6 +11,7 @@ from typing import Literal
 
 import pyarrow.parquet as pq
 
+from dashboard.model_words import TRAINED
 from data import catalogue, home, report, runs
 from data.dataset import Dataset, list_datasets, open_dataset
 from data.schema import LABEL, STARS
@@ -44,12 +45,6 @@ SECONDS = {
     "score-sentiment": 95,
     "score-engagement": 8,
     "score-retention": 8,
-}
-_WORDS = {
-    "recommender": "the recommender",
-    "sentiment": "the sentiment model",
-    "engagement": "the engagement forecast",
-    "retention": "the retention model",
 }
 _SCORES = {
     "recommender": "recommendations for every member",
@@ -157,7 +152,7 @@ def fit_refusal(data: Dataset, model: str) -> str:
 
 
 def _fit_step(name: str, model: str, data: Dataset | None) -> Step:
-    label = f"Train {_WORDS[model]}"
+    label = f"Train {TRAINED[model]}"
     config = runs.QUICK_CONFIG[model]
     argv = (sys.executable, *runs.fit_argv(name, model))
     key = f"fit-{model}"

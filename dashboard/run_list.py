@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import health, page, promotion, scoring, tables
+from dashboard import access, health, page, promotion, scoring, tables
 from dashboard.learning import Delta, Headline, compared, headline_of, metric_label
 from dashboard.road import serving_run
 from data import home, runs
@@ -52,7 +52,7 @@ def _use(data: Dataset, model: str, source: str, run_id: str, undoing: bool = Fa
         folder = home.runs(source, model) / home.check_name(run_id)
         if not folder.is_dir():
             raise UserError(f"Run {run_id} was deleted meanwhile: nothing was changed.")
-        runs.promote(folder)
+        promotion.promote(folder, model)
     except UserError as mistake:
         st.session_state[_key(data, model, "problem")] = str(mistake)
         return
@@ -63,7 +63,7 @@ def _use(data: Dataset, model: str, source: str, run_id: str, undoing: bool = Fa
         return
     done = {"source": source, "now": run_id, "before": "" if before is None or undoing else before.name}
     st.session_state[_key(data, model, "done")] = done
-    st.toast(f"Run {run_id} is in use.")
+    page.toast(f"Run {run_id} is in use.")
 
 
 def told_after(data: Dataset, model: str) -> None:
@@ -85,19 +85,18 @@ def told_after(data: Dataset, model: str) -> None:
         )
     with st.container(horizontal=True, vertical_alignment="center"):
         if done["before"]:
-            st.button(
+            access.button(
                 f"Undo: back to {done['before']}",
                 key=_key(data, model, "undo"),
                 icon=":material/undo:",
                 on_click=_use,
                 args=(data, model, done["source"], done["before"], True),
             )
-    stale = health.stale_scores(data, model, serving)
+    _, stale = health.scores_of(data, model, serving)
     if stale:
         page.notice("warn", stale)
         scoring.offer(data, model, "models")
-        if failed := scoring.last_failure(data.name):
-            page.notice("warn", failed)
+        scoring.told_failure(data.name)
 
 
 def _confirm(data: Dataset, model: str, run: Run, in_use: Run | None) -> None:
@@ -112,7 +111,7 @@ def _confirm(data: Dataset, model: str, run: Run, in_use: Run | None) -> None:
             page.notice("warn", doubt)
         st.space("small")
         with st.container(horizontal=True):
-            st.button(
+            access.button(
                 "Use it all the same" if doubts else "Use it",
                 type="primary",
                 key=_key(data, model, "sure"),
@@ -170,6 +169,7 @@ def run_list(data: Dataset, model: str, all_runs: Sequence[Run]) -> None:
     if asked is not None and asked not in [run.id for run in all_runs]:
         page.notice("warn", f"Run {asked} was deleted meanwhile: nothing was changed.")
         _ask(data, model, None)
+    access.viewer_told("put runs into use")
     key = _key(data, model, "shown")
     shown = st.session_state.get(key, LISTED)
     for run in all_runs[:shown]:
@@ -181,7 +181,7 @@ def run_list(data: Dataset, model: str, all_runs: Sequence[Run]) -> None:
                 if run.is_current:
                     st.html(page.sign("good", "In use"))
                 elif asked != run.id:
-                    st.button(
+                    access.button(
                         "Use this run", key=f"use-{source}-{model}-{run.id}", on_click=_ask, args=(data, model, run.id),
                         width="stretch",
                     )  # fmt: skip

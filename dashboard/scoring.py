@@ -5,41 +5,32 @@ import sys
 
 import streamlit as st
 
-from dashboard import page
+from dashboard import access, job_list
 from dashboard.health import reviews_to_score, score_command
-from dashboard.road import ROOT, score_arguments
-from data import jobs
-from data.dataset import Dataset
-from data.errors import UserError
+from dashboard.model_words import SCORED
+from dashboard.road import score_arguments
+from data import jobs, runs
+from data.dataset import Dataset, open_dataset
 
 KIND = "Score"
-WORK = {
-    "recommender": "recommendations",
-    "sentiment": "reviews",
-    "engagement": "the forecast",
-    "retention": "retention",
-}
 
 
 def running(name: str) -> jobs.Job | None:
-    """The scoring of a dataset that runs now, if any."""
+    """A scoring of a dataset that runs now, if any."""
     return next((job for job in _of(name) if job.state == "running"), None)
 
 
 def _of(name: str) -> list[jobs.Job]:
     """Scorings of a dataset, newest first."""
-    return [job for job in jobs.list_jobs() if job.kind.startswith(KIND) and job.lock == f"prepare-{name}"]
+    locks = {jobs.model_lock(name, model) for model in runs.MODELS}
+    return [job for job in jobs.list_jobs() if job.kind.startswith(f"{KIND} ") and job.lock in locks]
 
 
-def start(data: Dataset, model: str) -> jobs.Job:
-    """Score a dataset with its run in use, in the background.
-
-    Raises:
-        UserError: the dataset is being prepared or scored already.
-    """
-    script, *arguments = score_arguments(data.name, model, reviews_to_score(data))
-    argv = [sys.executable, str(ROOT / script), *arguments]
-    return jobs.start(f"{KIND} {WORK[model]} of {data.name}", argv, lock=f"prepare-{data.name}")
+def start(name: str, model: str, place: str) -> None:
+    """Score a dataset with its run in use, in the background, unless something trains or scores with that model; for a
+    button's on_click. Why it was not started is kept for `job_list.say(place)`."""
+    argv = [sys.executable, *score_arguments(name, model, reviews_to_score(open_dataset(name)))]
+    job_list.begin(f"{KIND} {SCORED[model]} of {name}", argv, jobs.model_lock(name, model), place)
 
 
 def offer(data: Dataset, model: str, place: str) -> None:
@@ -50,7 +41,7 @@ def offer(data: Dataset, model: str, place: str) -> None:
     """
     job = running(data.name)
     if job is not None:
-        follow(job.id)
+        job_list.follow(job.id, job_list.line)
         return
     st.html(f'<p class="mq-command"><code>{html.escape(score_command(data, model))}</code></p>')
     button(data, model, "Score now", place)
@@ -58,35 +49,13 @@ def offer(data: Dataset, model: str, place: str) -> None:
 
 def button(data: Dataset, model: str, label: str, place: str) -> None:
     """A button that scores anew in the background."""
-    if st.button(label, key=f"score-{data.name}-{model}-{place}", icon=":material/play_arrow:"):
-        try:
-            start(data, model)
-        except UserError as mistake:
-            page.notice("warn", str(mistake))
-        else:
-            st.rerun()
+    key = f"score-{data.name}-{model}-{place}"
+    access.button(label, key=key, icon=":material/play_arrow:", on_click=start, args=(data.name, model, key))
+    job_list.say(key)
 
 
-@st.fragment(run_every=2.0)
-@page.guarded
-def follow(job_id: str) -> None:
-    """A line on a running job that renews itself; when the job has ended, the page is drawn anew."""
-    job = jobs.get_job(job_id)
-    if job is None or job.state != "running":
-        st.rerun()
-        return
-    said = jobs.tail(job, 1)
-    now = said[0] if said else "Starting"
-    st.html(
-        f'<p role="status"><b>{html.escape(job.kind)}</b>, {page.duration(job.seconds)} so far'
-        f'<br><span class="mq-muted mq-small">{html.escape(now[:120])}</span></p>'
-    )
-
-
-def last_failure(name: str) -> str:
-    """What the last scoring of a dataset said if it failed; empty otherwise."""
+def told_failure(name: str) -> None:
+    """Says how the last scoring of a dataset failed, if it did."""
     last = next(iter(_of(name)), None)
-    if last is None or last.state != "failed":
-        return ""
-    said = next((line for line in reversed(jobs.tail(last, 12)) if line.startswith("error:")), "")
-    return f"{last.kind} failed. {said.removeprefix('error: ')}".strip()
+    if last is not None and last.state == "failed":
+        job_list.told_ending(last, last.kind)

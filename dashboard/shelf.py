@@ -1,32 +1,19 @@
-"""The components of the member's side: a shelf of title cards, the billboard above them, a grid to pick from.
-
-All are inline components (no frame, no build step): their HTML, CSS and JavaScript lie in components/. What they get
-is data; a title's text reaches the page through textContent only.
-"""
+"""The components of the member's side: a shelf of title cards, the billboard above them, a grid to pick from."""
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import streamlit as st
 
+from dashboard import access, artwork
+from dashboard.inline import component
 from dashboard.posters import colours, poster, year_text
 from data.schema import GENRES, YEAR
 from recsys.pages import Row
 from recsys.rows import cards
 from recsys.viewing import shown, title_of
-
-_FOLDER = Path(__file__).parent / "components"
-
-
-@cache
-def component(name: str) -> Callable[..., Any]:
-    """The component whose files in components/ have that name."""
-    html, css, js = ((_FOLDER / f"{name}.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
-    return st.components.v2.component(f"marquee_{name}", html=html, css=css, js=js)
 
 
 def match_percent(match: float | None) -> int | None:
@@ -49,6 +36,7 @@ def card_data(row: Row, catalogue: pd.DataFrame) -> list[dict[str, Any]]:
     at = catalogue.index.get_indexer(pd.Index(row.cards["item_id"]))
     listed, titles = row.cards[at >= 0], catalogue.iloc[at[at >= 0]]
     because = pd.Index(listed["reason_item_id"])
+    real = artwork.addresses(catalogue, list(titles.index))
     reasons = catalogue["shown_title"].reindex(because.where(because.notna(), ""))
     drawn_cards = []
     columns = (titles[name] for name in ("shown_title", YEAR, GENRES))
@@ -67,6 +55,7 @@ def card_data(row: Row, catalogue: pd.DataFrame) -> list[dict[str, Any]]:
                 "foot": drawn.foot,
                 "size": drawn.size,
                 "background": drawn.background,
+                "poster": real.get(card["item_id"], ""),
                 "badge": f"{percent} %" if percent else "",
                 "genres": genres,
                 "note": card["note"] or (f"Because you watched {reason}" if isinstance(reason, str) else ""),
@@ -115,6 +104,7 @@ def billboard(card: pd.Series, catalogue: pd.DataFrame, key: str, on_acted: Call
             "actions": [
                 {"kind": kind, "label": label, "spoken": spoken.format(title.shown)}
                 for kind, (label, spoken) in ACTIONS.items()
+                if kind == "open" or access.may_edit()
             ],
             "facts": "  ·  ".join(part for part in facts if part),
             "reason": f"{reason}." if reason else "",

@@ -10,13 +10,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, members, page, store
+from dashboard import access, artwork, charts, job_list, members, page, store
 from dashboard.ab_words import percent, signed
 from dashboard.posters import poster, poster_html
 from dashboard.trade_off import by_variety
 from data import home, jobs, runs
 from data.dataset import Dataset
-from data.errors import UserError
 from data.schema import GENRES
 from recsys.viewing import title_of
 
@@ -46,10 +45,9 @@ def measured(name: str) -> dict[str, Any] | None:
 
 def draw(data: Dataset) -> None:
     """The whole part."""
-    running = next((j for j in jobs.list_jobs() if j.state == "running" and j.kind == f"{KIND} {data.name}"), None)
-    result = measured(data.name)
-    if running is not None:
-        _follow(running.id)
+    job, result = job_list.newest(f"{KIND} {data.name}"), measured(data.name)
+    if job is not None and job.state == "running":
+        job_list.follow(job.id, _card)
     elif result is None:
         _nothing_measured(data)
     elif result.get("fingerprint") != data.fingerprint:
@@ -81,42 +79,19 @@ def _nothing_measured(data: Dataset) -> None:
 
 def _button(data: Dataset, label: str) -> None:
     st.space("small")
-    st.button(label, type="primary", key=f"measure-variety-{data.name}", on_click=_start, args=(data.name,))
-    failed = st.session_state.pop("variety-failed", None)
-    if failed:
-        page.notice("warn", failed)
-    last = next((job for job in jobs.list_jobs() if job.kind == f"{KIND} {data.name}"), None)
-    if last is not None and last.state in ("failed", "cancelled"):
-        said = [line.strip().removeprefix("error: ") for line in jobs.tail(last, 40) if "error:" in line]
-        how = "failed" if last.state == "failed" else "was cancelled"
-        page.notice("warn", f"The last measurement {how}. {said[-1] if said else ''}")
+    access.button(label, type="primary", key=f"measure-variety-{data.name}", on_click=_start, args=(data.name,))
+    access.viewer_told("measure")
+    job_list.say("variety")
+    job_list.told_ending(job_list.newest(f"{KIND} {data.name}"), "The last measurement")
 
 
 def _start(name: str) -> None:
     argv = [sys.executable, "-m", "recsys", "evaluate", "--data.dataset", name, "--variety"]
-    try:
-        jobs.start(f"{KIND} {name}", argv, lock=f"variety-{name}")
-    except UserError as mistake:
-        st.session_state["variety-failed"] = str(mistake)
+    job_list.begin(f"{KIND} {name}", argv, f"variety-{name}", "variety")
 
 
-@st.fragment(run_every=1.0)
-@page.guarded
-def _follow(job_id: str) -> None:
-    job = jobs.get_job(job_id)
-    if job is None or job.state != "running":
-        st.rerun()
-        return
-    with st.container(border=True):
-        st.html(
-            '<h2 style="margin:0 0 4px;padding:0;font-size:1.25rem">Measuring what variety costs</h2>'
-            f'<p class="mq-muted" style="margin:0">A recommender is trained for it · {page.duration(job.seconds)} so '
-            "far</p>"
-        )
-        with st.expander("What it does"):
-            st.html(f'<pre class="mq-log">{html.escape(chr(10).join(jobs.tail(job, 14)))}</pre>')
-        if st.button("Cancel", key=f"cancel-{job_id}"):
-            jobs.cancel(job_id)
+def _card(job: jobs.Job) -> None:
+    job_list.card(job, "Measuring what variety costs", "A recommender is trained for it")
 
 
 # What was measured ---------------------------------------------------------------------------------------------------
@@ -273,15 +248,16 @@ def _lists(data: Dataset, step: float) -> None:
         st.html(_posters(catalogue, varied, plain))
     st.html("<p><b>Variety 0</b> <span class='mq-muted'>· the most likely titles</span></p>")
     st.html(_posters(catalogue, plain, plain))
+    artwork.late(catalogue, [*varied, *plain], key=f"late-variety-{data.name}")
 
 
 def _posters(catalogue: pd.DataFrame, items: list[str], plain: list[str]) -> str:
-    figures = []
+    figures, real = [], artwork.addresses(catalogue, items)
     for item in items:
         if item not in catalogue.index:
             continue
         title = title_of(catalogue, item)
-        drawn = poster_html(poster(title.shown, title.year, title.genres), POSTER_WIDTH)
+        drawn = poster_html(poster(title.shown, title.year, title.genres), POSTER_WIDTH, artwork.over(real, item))
         mark = "" if item in plain else page.sign("good", "Only here")
         figures.append(f"<figure>{drawn}<figcaption>{mark}</figcaption></figure>")
     return f"<div class='mq-rank-list'>{''.join(figures)}</div>"

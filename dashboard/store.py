@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from forecasting.series import Panel
 
 _log = logging.getLogger("dashboard")
-# The class whose `load` takes a run, by module and name.
-ENGINE = {"recommender": ("recsys.scorer", "Recommender"), "sentiment": ("nlp.scorer", "SentimentScorer")}
 
 
 def default_dataset() -> str | None:
@@ -402,16 +400,15 @@ FIRST_PAGE_SECONDS = 4.0
 
 def _load(model: str, run: Path) -> Any:
     """The very run that was asked for: while it waits for its turn another one may have come into use."""
-    module, engine = ENGINE[model]
     # To import torch takes Python's lock for seconds, and would double the time to a server's first page.
     first_page.wait(FIRST_PAGE_SECONDS)
     try:
-        loaded = getattr(importlib.import_module(module), engine).load(run)
+        loaded = importlib.import_module(f"{runs.PACKAGE[model]}.scorer").open_run(run)
         if model == "recommender":
             loaded.feedback  # noqa: B018  (read now, once for all members, so that no page waits for it)
         return loaded
     except Exception:
-        _log.exception("The run %s could not be loaded by %s", run, module)
+        _log.exception("The run %s could not be loaded", run)
         raise
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from forecasting.winback import as_csv
+from data.as_csv import rounded_csv
 
 CARDS = 10  # on a phone; the file has all
 _ROW, _FRAME = 36, 4  # pixels
@@ -53,7 +53,7 @@ def table(
         st.html(cards(frame, said, formats))
         st.download_button(
             f"All {len(frame):,} as CSV" if len(frame) > CARDS else "As CSV",
-            as_csv(pa.Table.from_pandas(frame, preserve_index=False)).to_pybytes(),
+            rounded_csv(pa.Table.from_pandas(frame, preserve_index=False)),
             file_name=f"{key}.csv",
             mime="text/csv",
             icon=":material/download:",

@@ -4,6 +4,9 @@
     jobs/uploads/<token>/job                the id of the job that reads it, once it was started
 
 A folder goes when its import has succeeded; else when nobody has looked at it for KEPT_SECONDS.
+
+A file may have `server.maxUploadSize` (Streamlit refuses more while it arrives), the files of one import together twice
+as much, and nothing is kept that would leave the disk without room for the tables made of it.
 """
 
 import os
@@ -15,15 +18,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from data import home, jobs
+import streamlit as st
 
+from dashboard import access
+from data import home, jobs
+from data.errors import UserError
+
+TOGETHER = 2  # times the limit of a file: what the files of one import may have
+SPARE_BYTES = 256 << 20  # of the disk, left to everything else
 KEPT_SECONDS = 2 * 3600.0
 # What a table may be called; the content decides how it is read. MovieLens' own endings are the last ones.
 ENDINGS = ("csv", "tsv", "txt", "gz", "parquet", "inter", "dat", "data", "item", "user")
 
 
 def new_folder() -> Path:
-    """An empty folder for the files of one import; what is no longer needed of others goes."""
+    """An empty folder for the files of one import; what is no longer needed of others goes.
+
+    Raises:
+        UserError: who asks may not change anything.
+    """
+    access.must_edit()
     tidy()
     folder = _root() / secrets.token_hex(8)
     folder.mkdir(parents=True)
@@ -31,16 +45,58 @@ def new_folder() -> Path:
 
 
 def keep(folder: Path, table: str, name: str, content: IO[bytes]) -> Path:
-    """Write an upload into `folder` in place of the table's last one; of `name` only a harmless ending is used."""
-    for old in _of_table(folder, table):
-        old.unlink()
+    """Write an upload into `folder` in place of the table's last one; of `name` only a harmless ending is used.
+
+    Raises:
+        UserError: who asks may not change anything, it is too large, or the disk is too full.
+    """
+    access.must_edit()
+    drop(folder, table)
     folder.mkdir(parents=True, exist_ok=True)
+    _refuse_too_large(folder, table, content.seek(0, os.SEEK_END))
     ending = Path(name).suffix.lower()
     path = folder / f"{table}{ending if ending.removeprefix('.') in ENDINGS else '.csv'}"
     content.seek(0)
-    with path.open("wb") as target:
-        shutil.copyfileobj(content, target)
+    try:
+        with path.open("wb") as target:
+            shutil.copyfileobj(content, target)
+    except OSError as failure:
+        path.unlink(missing_ok=True)
+        raise UserError(f"Your file for {table} cannot be kept ({failure.strerror}): free some disk first.") from None
     return path
+
+
+def limit_bytes() -> int:
+    """What one file may have."""
+    return int(st.get_option("server.maxUploadSize")) << 20
+
+
+def _refuse_too_large(folder: Path, table: str, size: int) -> None:
+    if size > limit_bytes():
+        raise UserError(
+            f"Your file for {table} has {_megabytes(size)}, more than the {_megabytes(limit_bytes())} that a file may "
+            "have: import it by 'python -m data import' on the machine itself."
+        )
+    together = size + sum(path.stat().st_size for path in folder.iterdir())
+    if together > TOGETHER * limit_bytes():
+        raise UserError(
+            f"The files have {_megabytes(together)} together, more than the {_megabytes(TOGETHER * limit_bytes())} of "
+            "one import: take one back, or import them by 'python -m data import' on the machine itself."
+        )
+    free, needed = shutil.disk_usage(folder).free, 2 * size + SPARE_BYTES  # the file, and the table made of it
+    if free < needed:
+        raise UserError(
+            f"Your file for {table} needs {_megabytes(needed)} of disk with the table made of it, and "
+            f"{_megabytes(free)} are free: free some first."
+        )
+
+
+def _megabytes(size: int) -> str:
+    """
+    >>> _megabytes(1 << 30), _megabytes(1)
+    ('1,024 MB', '1 MB')
+    """
+    return f"{-(-size // (1 << 20)):,} MB"
 
 
 def drop(folder: Path, table: str) -> None:

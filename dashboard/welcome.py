@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import page, shelf, store
+from dashboard import artwork, page, shelf, store
 from data import events
 from data.dataset import Dataset
 from data.errors import UserError
@@ -102,6 +102,7 @@ def ask(data: Dataset, seen: Viewing) -> None:
         page.notice("none", "No title is like that.")
     else:
         shelf.picker(offered, chosen, catalogue, key="welcome-picker", on_toggled=_toggle)
+        artwork.late(catalogue, offered, key="late-welcome")
     if st.button("Start watching", type="primary", key="welcome-start"):
         name = " ".join((name or "").split())
         try:

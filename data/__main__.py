@@ -59,7 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("export-events", "add what members did in the dashboard to a dataset's tables", _export_events)
     sub.add_argument("name", metavar="NAME")
     sub = add("forget", "remove a member from database, tables and scores", _forget)
-    sub.add_argument("user", metavar="USER", help="the member's id")
+    sub.add_argument("user", metavar="USER", nargs="?", help="the member's id")
+    sub.add_argument("--stdin", action="store_true", help="read USER from standard input, and repeat it nowhere")
     sub.add_argument("--dataset", default="demo", metavar="NAME", help="the dataset (demo)")
     sub.add_argument("--fit", action="store_true", help="train its models again and delete the runs before")
     return parser
@@ -183,7 +184,7 @@ def _dry_run(arguments: argparse.Namespace, files: dict[str, Path]) -> None:
     from data.preview import dry_run
 
     allowed = _share(arguments.max_bad)
-    found = dry_run(
+    found, warnings = dry_run(
         arguments.name,
         files,
         mapping=parse_map(arguments.map),
@@ -201,6 +202,8 @@ def _dry_run(arguments: argparse.Namespace, files: dict[str, Path]) -> None:
             _print_table([what, "reason"], rows, right=[0])
     for one in found:
         refuse_bad(one.report, allowed)
+    for warning in warnings:
+        print(f"\nWarning: {warning}")
     print(f"\nNothing was written: without --dry-run this becomes the dataset '{arguments.name}'.")
 
 
@@ -249,10 +252,17 @@ def _forget(arguments: argparse.Namespace) -> None:
     from data import runs
     from data.feedback import forget, learn_again, runs_with
 
-    found = forget(arguments.dataset, arguments.user, required=not arguments.fit)
+    if (arguments.user is None) != arguments.stdin:
+        raise UserError("Give the id of the member to forget: as USER, or with --stdin on standard input.")
+    user, called = arguments.user, f"Member '{arguments.user}'"
+    if arguments.stdin:
+        user, called = sys.stdin.read().rstrip("\n"), "The member"
+    found = forget(arguments.dataset, user, required=not (arguments.fit or arguments.stdin))
     if found:
-        print(f"Member '{arguments.user}' is removed from dataset '{arguments.dataset}':")
+        print(f"{called} is removed from dataset '{arguments.dataset}':")
         _print_table([], [[place, f"{rows:,}"] for place, rows in found.items()], right=[1])
+    elif not arguments.fit:
+        raise UserError(f"Dataset '{arguments.dataset}' holds nothing of that member: look the id up in its tables.")
     trained = runs_with(arguments.dataset)
     if not trained:
         return
@@ -265,7 +275,13 @@ def _forget(arguments: argparse.Namespace) -> None:
         for model in models:
             print(f"  {runs.fit_command(arguments.dataset, model)}")
         return
-    models = learn_again(arguments.dataset, trained)
+    try:
+        models = learn_again(arguments.dataset, trained)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"Interrupted: {called[0].lower()}{called[1:]} is removed, but the models know them until they are trained "
+            "again. Run the same command to do that."
+        ) from None
     print(f"Trained again: {', '.join(models)}. {_number(len(trained), 'earlier run')} deleted.")
 
 

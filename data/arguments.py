@@ -31,6 +31,12 @@ def readable(text: str) -> str:
     if (key := re.match(r'Parser key "([^"]+)": ', text)) is not None:
         given = re.search(r"(?:Given|Got) value: (?!.*(?:Given|Got) value: )(.*)$", text)
         wanted = re.search(r"Expected an? <class '(\w+)'>", text)
+        unknown = re.search(r"given class_path '(?:\S+\.)?(\w+)': Option '(\w+)' is not accepted", text)
+        if unknown:
+            return (
+                f"--{key[1]}.{unknown[2]} is no argument of {unknown[1]}: if a configuration of an earlier version has "
+                "it, take it out there"
+            )
         nested = re.match(r"""["']?NestedArg\(key='(.+?)', val='(.*)'\)""", given[1]) if given else None
         if wanted and wanted[1] == "NoneType":
             return f"--{key[1]}{'.' + nested[1] if nested else ''} is no argument"

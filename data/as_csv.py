@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
@@ -28,6 +29,16 @@ def as_csv(path: Path) -> bytes:
                 columns = [safe(pa.chunked_array([_flat(column)]))[0] for column in batch.columns]
                 writer.write_table(pa.table(columns, schema=arrow))
     return out.getvalue()
+
+
+def rounded_csv(table: pa.Table) -> bytes:
+    """The table as CSV: numbers rounded to four places, and no text that a spreadsheet would run as a formula."""
+    columns = [
+        pc.round(column, 4) if pa.types.is_floating(column.type) else safe(column)[0] for column in table.columns
+    ]
+    sink = pa.BufferOutputStream()
+    csv.write_csv(pa.table(columns, names=table.column_names), sink)
+    return bytes(sink.getvalue())
 
 
 def _kind(kind: pa.DataType) -> pa.DataType:

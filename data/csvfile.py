@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from data.errors import UserError
-from data.tablefile import Block, normalise
+from data.tablefile import Block, normalise, refuse_unpacked
 
 _BLOCK_BYTES = 8 << 20
 _HEAD_BYTES = 1 << 18
@@ -124,6 +124,8 @@ class CsvFile:
 
                 def read(n_bytes: int) -> bytes:
                     data = stream.read(n_bytes)
+                    if stream is not raw:
+                        refuse_unpacked(self.path, stream.tell())
                     if decode is not None:
                         data = decode(data, final=not data).encode("utf-8", "replace")
                     while data.endswith(b"\r") and (more := stream.read(1 if decode is None else 2)):

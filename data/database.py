@@ -9,9 +9,10 @@ their turn for BUSY_SECONDS.
 
 import importlib
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,11 @@ def _engine(url: str) -> Engine:
             raise UserError(f"MARQUEE_DATABASE_URL names a {name} database: choose sqlite:/// or postgresql://.")
         if name == "postgresql":
             return create_engine(parsed, pool_pre_ping=True)
+        if parsed.database in (None, "", ":memory:") or parsed.query.get("mode") == "memory":
+            raise UserError(
+                "MARQUEE_DATABASE_URL names a SQLite database in memory, of which every connection would have its own: "
+                "name a file, as sqlite:////home/me/marquee.db."
+            )
         # No pool: a connection kept open would go on writing into a file that was deleted or replaced.
         engine = create_engine(parsed, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
     except (ArgumentError, NoSuchModuleError, ImportError) as failure:
@@ -88,10 +94,22 @@ def _engine(url: str) -> Engine:
             f"MARQUEE_DATABASE_URL cannot be read ({failure}): write it as sqlite:///path or postgresql://host/name."
         ) from None
 
+    @event.listens_for(engine, "do_connect")
+    def read_only(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+        """A file that cannot be written is opened to be read; who writes all the same gets SQLite's own sentence."""
+        path = Path(arguments[0])
+        if not path.is_file() or os.access(path, os.W_OK):
+            return
+        # Where no file can be made beside it, SQLite reads a WAL database only if told that nobody writes.
+        unchanging = not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
+        arguments[0] = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if unchanging else ''}"
+        options["uri"] = True
+
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
         connection.execute(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS}")
-        connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
+        with suppress(sqlite3.OperationalError):  # of a file that can only be read
+            connection.execute("PRAGMA journal_mode = WAL")  # readers do not wait for a writer
         connection.execute("PRAGMA synchronous = FULL")  # what was said to be kept outlives a power cut
 
     return engine

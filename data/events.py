@@ -30,6 +30,7 @@ from sqlalchemy import (
     text,
 )
 
+from data import permission
 from data.database import METADATA, connection, insert
 from data.dataset import Dataset
 from data.schema import ITEM_ID, KIND, KINDS, MINUTES, RATING, REVIEW_ID, STARS, TEXT, USER_ID
@@ -157,6 +158,8 @@ def _require_id(name: str, value: str) -> None:
         raise ValueError(f"{name} must have 1 to {MAX_ID:,} characters")
     if "\x00" in value:
         raise ValueError(f"{name} holds a null character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{name} holds half of a character (a lone surrogate)")
 
 
 def service_time(dataset: Dataset, made_at: dt.datetime) -> dt.datetime:
@@ -175,8 +178,9 @@ def record(dataset: Dataset, happened: Sequence[Event]) -> int:
     """Keep events, all or none; returns how many were new. When this returns, they are on disk.
 
     Raises:
-        UserError: the database cannot be reached or written.
+        UserError: the database cannot be reached or written, or who asks may not change anything.
     """
+    permission.check()
     rows = [
         {name: getattr(one, name) for name in _OF_EVENT} | _times(dataset, one.made_at) | {"dataset": dataset.name}
         for one in happened
@@ -188,8 +192,9 @@ def take_back(dataset: Dataset, event_id: str) -> bool:
     """Undo an event; False when it is not there, or was exported into the tables already.
 
     Raises:
-        UserError: the database cannot be reached or written.
+        UserError: the database cannot be reached or written, or who asks may not change anything.
     """
+    permission.check()
     mine = (EVENTS.c.dataset == dataset.name) & (EVENTS.c.event_id == event_id)
     with connection() as opened:
         asked = delete(EVENTS).where(mine, EVENTS.c.number > dataset.exported.get("events", 0))
@@ -200,8 +205,9 @@ def write_review(dataset: Dataset, review: Review) -> bool:
     """Keep a review; False when it was kept before.
 
     Raises:
-        UserError: the database cannot be reached or written.
+        UserError: the database cannot be reached or written, or who asks may not change anything.
     """
+    permission.check()
     row = {name: getattr(review, name) for name in (REVIEW_ID, USER_ID, ITEM_ID, TEXT, STARS)}
     row[TEXT] = row[TEXT].replace("\x00", "")  # which PostgreSQL does not take
     return _add(REVIEWS, [row | _times(dataset, review.made_at) | {"dataset": dataset.name}], REVIEW_ID) == 1

@@ -12,18 +12,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 from sqlalchemy import delete, select
 
 from data import events, home, runs, schema
-from data.atomic import atomic_file
 from data.database import connection
 from data.dataset import Dataset, Source, only_writer, open_dataset, write_dataset
 from data.errors import UserError
@@ -129,8 +130,14 @@ def _appended(table: str, old: Path | None, more: pd.DataFrame, folder: Path) ->
         if old is not None:
             for batch in _batches(old):
                 writer.write_table(pa.Table.from_batches([batch]).cast(arrow))
-        wanted = frame.reindex(columns=arrow.names)
-        writer.write_table(pa.Table.from_pandas(wanted, schema=arrow, preserve_index=False))
+        # What a new row does not know (columns of users that are the dataset's own, of any type) is missing in it.
+        columns = [
+            pa.array(frame[field.name], field.type, from_pandas=True)
+            if field.name in frame
+            else pa.nulls(len(frame), field.type)
+            for field in arrow
+        ]
+        writer.write_table(pa.Table.from_arrays(columns, schema=arrow))
     return target
 
 
@@ -180,10 +187,16 @@ def forget(name: str, user_id: str, required: bool = True) -> dict[str, int]:
     with _rewriting(name) as folder:
         dataset = open_dataset(name)
         mine = _own_reviews(dataset, user_id)
-        # Scores first: which reviews are the member's, only tables and database know.
-        found = _forget_in_scores(name, user_id, mine)
-        found |= _forget_in_tables(dataset, user_id, folder)
-        found |= _forget_in_database(name, user_id, mine)
+        try:
+            # Scores first: which reviews are the member's, only tables and database know.
+            found = _forget_in_scores(name, user_id, mine)
+            found |= _forget_in_tables(dataset, user_id, folder)
+            found |= _forget_in_database(name, user_id, mine)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "Interrupted: some rows of the member may be gone already, others are still there. Run the same "
+                "command to remove the rest."
+            ) from None
     found = {place: rows for place, rows in found.items() if rows}
     if not found and required:
         raise UserError(f"Dataset '{name}' holds nothing of a member '{user_id}': look the id up in its tables.")
@@ -223,7 +236,7 @@ def _forget_in_tables(dataset: Dataset, user_id: str, folder: Path) -> dict[str,
             continue
         tables[table] = _link(path, folder)
         if USER_ID in pq.read_schema(path).names:
-            kept, found[f"rows of {table}"] = _without(path, _is(USER_ID, {user_id}), folder / f"new-{table}.parquet")
+            kept, found[f"rows of {table}"] = _without(path, _is({USER_ID: {user_id}}), folder / f"new-{table}.parquet")
             if found[f"rows of {table}"]:
                 tables[table] = kept
     extra = {}
@@ -239,30 +252,51 @@ def _forget_in_tables(dataset: Dataset, user_id: str, folder: Path) -> dict[str,
 
 
 def _forget_in_scores(name: str, user_id: str, reviews: set[str]) -> dict[str, int]:
-    found = {}
+    """Rows of the member, or of a review of theirs; a file without any stays as it is."""
+    found: dict[str, int] = {}
     folder = home.scores(name)
-    for path in sorted(folder.glob("*.parquet")) if folder.exists() else ():
-        names = pq.read_schema(path).names
-        column, ids = (USER_ID, {user_id}) if USER_ID in names else (REVIEW_ID, reviews)
-        if column not in names or not ids:
+    for left in folder.glob(".*.parts") if folder.exists() else ():  # of a scoring that was killed, or still runs
+        with suppress(Timeout), FileLock(left / "lock", timeout=0):
+            shutil.rmtree(left)
+    theirs = {USER_ID: {user_id}, REVIEW_ID: reviews}
+    for path in sorted([*folder.glob("*.parquet"), *folder.glob("*.csv")]) if folder.exists() else ():
+        is_csv = path.suffix == ".csv"
+        wanted = {column: theirs[column] for column in (_header(path) if is_csv else pq.read_schema(path).names)
+                  if theirs.get(column)}  # fmt: skip
+        if not wanted:
             continue
-        with atomic_file(path) as temporary:
-            _, n = _without(path, _is(column, ids), temporary)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".parts") as work:
+            kept = Path(work) / path.name
+            if is_csv:
+                header = _header(path)
+                at = [(header.index(column), ids) for column, ids in wanted.items()]
+                gone = lambda row, at=at: any(row[i : i + 1] and row[i] in ids for i, ids in at)  # noqa: E731
+                _, n = _csv_without(path, gone, kept)
+            else:
+                _, n = _without(path, _is(wanted), kept)
+            if n:
+                kept.replace(path)
         found[f"rows of {path.name}"] = n
-    for path in sorted(folder.glob("*.csv")) if folder.exists() else ():
-        with path.open(newline="", encoding="utf-8") as file:
-            header = next(csv.reader(file), [])
-        if USER_ID in header:
-            at = header.index(USER_ID)
-            with atomic_file(path) as temporary:
-                _, n = _csv_without(path, lambda row, at=at: row[at : at + 1] == [user_id], temporary)  # type: ignore[misc]
-            found[f"rows of {path.name}"] = n
     return found
 
 
-def _is(column: str, ids: set[str]) -> Gone:
-    wanted = pa.array(sorted(ids), pa.string())
-    return lambda batch: pc.is_in(batch.column(batch.schema.get_field_index(column)).cast(pa.string()), wanted)
+def _header(path: Path) -> list[str]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return next(csv.reader(file), [])
+
+
+def _is(wanted: Mapping[str, set[str]]) -> Gone:
+    """Whose value in one of the columns is among its ids."""
+    ids = {column: pa.array(sorted(values), pa.string()) for column, values in wanted.items()}
+
+    def gone(batch: pa.RecordBatch) -> pa.Array:
+        found = [
+            pc.fill_null(pc.is_in(batch.column(batch.schema.get_field_index(column)).cast(pa.string()), values), False)
+            for column, values in ids.items()
+        ]
+        return reduce(pc.or_, found)
+
+    return gone
 
 
 def _without(path: Path, gone: Gone, target: Path) -> tuple[Path, int]:
@@ -270,7 +304,7 @@ def _without(path: Path, gone: Gone, target: Path) -> tuple[Path, int]:
     number = 0
     with pq.ParquetFile(path) as file, pq.ParquetWriter(target, file.schema_arrow, compression="zstd") as writer:
         for batch in file.iter_batches(batch_size=_BATCH):
-            mask = pc.fill_null(gone(batch), False)
+            mask = gone(batch)
             number += pc.sum(mask).as_py() or 0
             writer.write_batch(batch.filter(pc.invert(mask)))
     return target, number

@@ -9,6 +9,8 @@ benchmarks/<dataset>/               what `python -m benchmarks` has finished so 
 priors/                             forecasters trained on made-up series alone, see forecasting/prior.py
 scores/<dataset>/                   what score.py writes
 marquee.db                          what people do in the dashboard (MARQUEE_DATABASE_URL: elsewhere)
+posters.sqlite                      what TMDB answered, see dashboard/tmdb.py
+dashboard.log                       what went wrong in the dashboard, see dashboard/logbook.py
 jobs/                               state, log, cancel flag and lock of each background job
 """
 

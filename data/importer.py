@@ -122,7 +122,7 @@ def import_dataset(
             reports.append(report)
         rejects.close()
         check_clock(clock, reports)
-        warnings = _strangers(folder, set(files))
+        warnings = strangers(folder, set(files))
         notes = [f"{r.path.name}: {note}" for r in reports for note in [f"read {r.columns}", *r.notes]]
         notes += [f"{r.path.name}: {r.rejected:,} of {r.read:,} rows rejected" for r in reports if r.rejected]
         from data.exported import marks  # asks the database, which most users of this module do not need
@@ -354,8 +354,13 @@ def check_clock(clock: pd.Timestamp | None, reports: Sequence[FileReport]) -> No
         )
 
 
-def _strangers(folder: Path, tables: set[str]) -> list[str]:
-    """Sentences on ids that should be in two tables and hardly are: usually written differently in the two files."""
+def strangers(folder: Path, tables: set[str]) -> list[str]:
+    """Sentences on ids that should be in two tables and hardly are: usually written differently in the two files.
+
+    Args:
+        folder: holds each of `tables` as Parquet.
+        tables: their names.
+    """
     import duckdb
 
     found = []

@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from data import home
+from data import home, permission
 from data.atomic import write_json
 from data.errors import UserError
 
@@ -63,17 +63,19 @@ class Job:
         return (end - dt.datetime.fromisoformat(self.started_at)).total_seconds()
 
 
-def start(kind: str, argv: Sequence[str], *, lock: str | None = None, cwd: Path | None = None) -> Job:
+def start(kind: str, argv: Sequence[str], *, lock: str | None = None, cwd: Path | None = None, stdin: str = "") -> Job:
     """Start `argv` in the background.
 
     Args:
         kind: a few words for the list, such as "fetch ml-100k".
         lock: a name that only one running job may hold, such as "demo-recommender"; None for no lock.
         cwd: the folder that the command starts in; this process's unless given.
+        stdin: what the command reads; unlike `argv` it is kept nowhere and stands in no list of processes.
 
     Raises:
-        UserError: a running job holds the lock, or the runner could not be started.
+        UserError: a running job holds the lock, the runner could not be started, or who asks may not change anything.
     """
+    permission.check()
     job_id = f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     folder = home.jobs() / job_id
     folder.mkdir(parents=True)
@@ -91,12 +93,13 @@ def start(kind: str, argv: Sequence[str], *, lock: str | None = None, cwd: Path 
     with log:
         runner = subprocess.Popen(
             [sys.executable, "-m", "data.jobs", str(folder)],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={**os.environ, "MARQUEE_HOME": str(home.home()), "PYTHONUNBUFFERED": "1"},
         )
+    _give(runner, stdin.encode())
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         current = _read(folder)
@@ -136,8 +139,9 @@ def cancel(job_id: str) -> None:
     """Ask a job to end: its command gets Ctrl-C, then terminate, then kill. A job that has ended is left alone.
 
     Raises:
-        UserError: there is no such job.
+        UserError: there is no such job, or who asks may not change anything.
     """
+    permission.check()
     folder = home.jobs() / home.check_name(job_id)
     if not (folder / "job.json").exists():
         raise UserError(f"There is no job '{job_id}' in {home.jobs()}.")
@@ -174,6 +178,13 @@ def progress(job: Job) -> float | None:
         if line.endswith("..."):
             return None
     return None
+
+
+def _give(process: "subprocess.Popen[bytes]", stdin: bytes) -> None:
+    """Write what a process is to read, and its end; one that is gone already or does not read misses nothing."""
+    with contextlib.suppress(BrokenPipeError), process.stdin or contextlib.nullcontext() as pipe:
+        if pipe is not None:
+            pipe.write(stdin)
 
 
 def _now() -> str:
@@ -222,14 +233,14 @@ def _prune() -> None:
         shutil.rmtree(job.log.parent, ignore_errors=True)
 
 
-def _run(folder: Path) -> int:
-    """The runner: hold the lock, run the command, pass on a cancel, write how it ended."""
+def _run(folder: Path, stdin: bytes) -> int:
+    """The runner: hold the lock, run the command, pass on `stdin` and a cancel, write how it ended."""
     state = _read(folder)
     state |= {"pid": os.getpid(), "birth": _birth(os.getpid())}
     lock = FileLock(_lock_path(state["lock"])) if state["lock"] else None
     try:
         with lock.acquire(timeout=0) if lock else contextlib.nullcontext():
-            return _run_command(folder, state)
+            return _run_command(folder, state, stdin)
     except Timeout:
         write_json(folder / "job.json", state | {"state": "refused", "ended_at": _now()})
         return 1
@@ -277,11 +288,11 @@ def _lock_path(name: str) -> Path:
     return path
 
 
-def _run_command(folder: Path, state: dict[str, Any]) -> int:
+def _run_command(folder: Path, state: dict[str, Any], stdin: bytes) -> int:
     try:
         command = subprocess.Popen(
             state["argv"],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             start_new_session=True,
             cwd=state.get("cwd"),
         )
@@ -289,6 +300,7 @@ def _run_command(folder: Path, state: dict[str, Any]) -> int:
         print(f"error: {state['argv'][0]} cannot be started ({failure.strerror}).", flush=True)
         write_json(folder / "job.json", state | {"state": "failed", "exit_code": 127, "ended_at": _now()})
         return 127
+    _give(command, stdin)
     write_json(folder / "job.json", state | {"state": "running"})
     signals = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
     asked_at = None
@@ -305,4 +317,4 @@ def _run_command(folder: Path, state: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_run(Path(sys.argv[1])))
+    sys.exit(_run(Path(sys.argv[1]), sys.stdin.buffer.read()))

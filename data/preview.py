@@ -4,18 +4,22 @@ preview(table, path, mapping)    the first rows as they will be read, and those 
 dry_run(name, files, ...)        all rows of all files: `python -m data import --dry-run`
 """
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from data import columns, importer
 from data.columns import Choice
 from data.convert import Converter
 from data.dataset import TEXT_DTYPES
 from data.importer import FileReport
+from data.schema import ITEM_ID, USER_ID
 from data.tablefile import Block, TableFile, open_table
 
 ROWS = 100_000
@@ -47,6 +51,7 @@ def preview(
     shown: int = SHOWN,
     time_format: str = "",
     progress: bool = False,
+    sink: Callable[[pa.Table], None] = lambda part: None,
 ) -> Preview:
     """Read the beginning of a file as `import_dataset` does.
 
@@ -57,6 +62,7 @@ def preview(
         mapping: our column (or `table.column`) to the file's, as for the import.
         rows: read blocks until there are so many rows; None reads all.
         shown: how many good rows and how many rejects to keep.
+        sink: gets all good rows, block by block.
 
     Raises:
         UserError: the file cannot be understood, or has no rows.
@@ -68,6 +74,7 @@ def preview(
     rejects: list[tuple[int, str, str]] = []
 
     def keep(part: pa.Table) -> None:
+        sink(part)
         if sum(len(kept) for kept in good) < shown:
             good.append(part.slice(0, shown))
 
@@ -89,9 +96,12 @@ def dry_run(
     as_of: str = "",
     time_format: str = "",
     progress: bool = True,
-) -> list[Preview]:
-    """Read all rows of all files as `import_dataset` would, and write nothing; whether too many of them are bad is for
-    `importer.refuse_bad` to say, once they are shown.
+) -> tuple[list[Preview], list[str]]:
+    """Read all rows of all files as `import_dataset` would, and write nothing but ids into a folder that goes; whether
+    too many of them are bad is for `importer.refuse_bad` to say, once they are shown.
+
+    Returns:
+        What each file holds, and what the import would warn of.
 
     Raises:
         UserError: the name is taken, or a file cannot be understood.
@@ -100,12 +110,34 @@ def dry_run(
     clock = importer.read_clock(as_of)
     columns.check_map({table: open_table(path, columns.KNOWN) for table, path in files.items()}, mapping)
     # Each file is asked for its own columns only: what is for another table was checked above.
-    found = [
-        preview(table, path, _of(table, path, mapping), rows=None, time_format=time_format, progress=progress)
-        for table, path in files.items()
-    ]
-    importer.check_clock(clock, [one.report for one in found])
-    return found
+    with tempfile.TemporaryDirectory(prefix="marquee-") as folder:
+        found = []
+        for table, path in files.items():
+            with _ids_into(Path(folder) / f"{table}.parquet") as sink:
+                given = _of(table, path, mapping)
+                found.append(
+                    preview(table, path, given, rows=None, time_format=time_format, progress=progress, sink=sink)
+                )
+        importer.check_clock(clock, [one.report for one in found])
+        return found, importer.strangers(Path(folder), {one.report.table for one in found if one.report.kept})
+
+
+@contextmanager
+def _ids_into(path: Path) -> Iterator[Callable[[pa.Table], None]]:
+    """What writes the ids of members and titles in the rows that it gets."""
+    writer: pq.ParquetWriter | None = None
+
+    def write(part: pa.Table) -> None:
+        nonlocal writer
+        ids = part.select([name for name in (USER_ID, ITEM_ID) if name in part.column_names])
+        writer = writer or pq.ParquetWriter(path, ids.schema)
+        writer.write_table(ids)
+
+    try:
+        yield write
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def _of(table: str, path: Path, mapping: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,7 @@ from data.dataset import TEXT_DTYPES
 
 Reasons = dict[int, str]  # position of a row in its block, and why it is bad
 _LONGEST_TEXT = 1_000
+MOST_BYTES = 256 << 20  # of rejects.csv: a file that is bad throughout must not fill the disk
 
 
 def broken_rules(table: str, rows: pa.Table, reasons: Reasons, seen: "Seen") -> Reasons:
@@ -61,10 +62,10 @@ class Seen:
 
 
 class Rejects:
-    """`rejects.csv`: file, line, reason and text of each rejected row."""
+    """`rejects.csv`: file, line, reason and text of each rejected row, up to MOST_BYTES."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.count = path, 0
+        self.path, self.count, self._written = path, 0, 0
 
     def __enter__(self) -> "Rejects":
         self._handle = self.path.open("w", encoding="utf-8", newline="")
@@ -79,5 +80,6 @@ class Rejects:
         self._handle.close()
 
     def add(self, path: Path, line: int, reason: str, text: str) -> None:
-        self._writer.writerow([path.name, line, reason, text[:_LONGEST_TEXT]])
+        if self._written < MOST_BYTES:
+            self._written += self._writer.writerow([path.name, line, reason, text[:_LONGEST_TEXT]])
         self.count += 1

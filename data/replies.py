@@ -7,8 +7,9 @@ without a row is open.
 import datetime as dt
 
 import pandas as pd
-from sqlalchemy import CheckConstraint, Column, DateTime, String, Table, Text, delete, select
+from sqlalchemy import CheckConstraint, Column, ColumnElement, DateTime, String, Table, Text, delete, func, select
 
+from data import permission
 from data.database import METADATA, connection, insert
 from data.schema import REVIEW_ID, TEXT
 
@@ -44,11 +45,12 @@ def decide(
         decided_at: with a time zone; None: now.
 
     Raises:
-        UserError: the database cannot be reached or written.
+        UserError: the database cannot be reached or written, or who asks may not change anything.
         ValueError: there is no such status.
     """
     if status not in STATUSES:
         raise ValueError(f"status {status!r} is none of {', '.join(STATUSES)}")
+    permission.check()
     moment = (decided_at or dt.datetime.now(dt.UTC)).astimezone(dt.UTC)
     row = {"status": status, TEXT: text, "decided_at": moment, "run_id": run_id}
     with connection() as opened:
@@ -56,12 +58,56 @@ def decide(
         opened.execute(added.on_conflict_do_update(index_elements=["dataset", REVIEW_ID], set_=row))
 
 
+def decide_all(dataset: str, decisions: pd.DataFrame, decided_at: dt.datetime) -> int:
+    """Keep many decisions, all or none; reviews that were decided already, by whomever, keep theirs.
+
+    Args:
+        decisions: columns review_id, status, text and run_id (None where there is none), as in `decide`.
+        decided_at: with a time zone; names these decisions together for `undo_all`.
+
+    Returns:
+        How many are kept.
+
+    Raises:
+        UserError: the database cannot be reached or written, a decision has no text, or who asks may change nothing.
+        ValueError: there is no such status.
+    """
+    permission.check()
+    if unknown := set(decisions["status"]) - set(STATUSES):
+        raise ValueError(f"status {unknown.pop()!r} is none of {', '.join(STATUSES)}")
+    moment = decided_at.astimezone(dt.UTC)
+    columns = decisions[[REVIEW_ID, "status", TEXT, "run_id"]].astype(object)
+    filled = columns.where(columns.notna(), None).assign(dataset=dataset, decided_at=moment)
+    rows = [{str(name): value for name, value in row.items()} for row in filled.to_dict("records")]
+    if not rows:
+        return 0
+    with connection() as opened:
+        opened.execute(insert(opened, REPLIES).on_conflict_do_nothing(), rows)
+        return opened.execute(select(func.count()).where(_together(dataset, moment))).scalar_one()
+
+
+def undo_all(dataset: str, decided_at: dt.datetime) -> int:
+    """Make the reviews that one call of `decide_all` decided open again; returns how many.
+
+    Raises:
+        UserError: the database cannot be reached or written, or who asks may not change anything.
+    """
+    permission.check()
+    with connection() as opened:
+        return opened.execute(delete(REPLIES).where(_together(dataset, decided_at.astimezone(dt.UTC)))).rowcount
+
+
+def _together(dataset: str, moment: dt.datetime) -> ColumnElement[bool]:
+    return (REPLIES.c.dataset == dataset) & (REPLIES.c.decided_at == moment)
+
+
 def undo(dataset: str, review_id: str) -> bool:
     """Make a review open again; False when it was open already.
 
     Raises:
-        UserError: the database cannot be reached or written.
+        UserError: the database cannot be reached or written, or who asks may not change anything.
     """
+    permission.check()
     mine = (REPLIES.c.dataset == dataset) & (REPLIES.c.review_id == review_id)
     with connection() as opened:
         return opened.execute(delete(REPLIES).where(mine)).rowcount > 0

@@ -25,7 +25,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from data import home
+from data import home, permission
 from data.atomic import atomic_file, write_text
 from data.errors import UserError
 
@@ -107,8 +107,9 @@ def promote(run: Path) -> None:
     """Make `run` the current one of its dataset and model, by one rename.
 
     Raises:
-        UserError: the run is not finished.
+        UserError: the run is not finished, or who asks may not change anything.
     """
+    permission.check()
     if not is_finished(run):
         raise UserError(f"{run} is not a finished run (it has no report.json and model.ckpt): choose one that is.")
     write_text(run.parent / "current", run.name + "\n")

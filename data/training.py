@@ -38,6 +38,7 @@ from data.dataset import open_dataset
 from data.errors import UserError
 from data.quiet import quiet_lightning
 from data.refit import prepare_refit
+from data.served import promote
 from data.stages import Stages
 
 _OF_SETTINGS = re.compile(r"[/\\]torch[/\\](nn|optim)[/\\]")
@@ -54,6 +55,7 @@ class Package:
     models: tuple[str, ...]  # names of the runs that it makes, from data.runs.MODELS
     measure: Measure  # (best module, datamodule, run folder) -> metrics, headline, split, notes, calibration
     evaluate: Callable[[list[str]], None]  # the arguments after `evaluate`
+    open_run: Callable[[Path], object]  # loads a run as the scorer does; raises where it cannot be used
     links: tuple[tuple[str, str], ...] = ()  # datamodule attribute -> module argument, e.g. ("n_users", "n_users")
     complete: Complete | None = None  # what a run needs besides its checkpoint; what it returns joins the report
     further: Mapping[str, Callable[[list[str]], None]] = field(default_factory=dict)  # commands of this package alone
@@ -87,7 +89,7 @@ def _promote(package: Package, argv: list[str]) -> None:
     if len(argv) != 1 or argv[0].startswith("-"):
         raise UserError(f"Usage: python -m {package.name} promote RUN, where RUN is a run's folder or its id.")
     run = runs.find_run(argv[0], package.models)
-    runs.promote(run)
+    promote(run, package.open_run)
     print(f"{run.parent.name} of dataset '{run.parent.parent.name}' is now run {run.name}.")
 
 

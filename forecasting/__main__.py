@@ -13,12 +13,14 @@ from data import training
 from forecasting import anomalies
 from forecasting.backtest import LINKS, evaluate
 from forecasting.evaluate import measure
+from forecasting.scorer import open_run
 
 PACKAGE = training.Package(
     name="forecasting",
     models=("engagement", "retention"),
     measure=measure,
     evaluate=evaluate,
+    open_run=open_run,
     links=LINKS,
     further={"anomalies": anomalies.command_line},
 )

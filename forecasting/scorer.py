@@ -57,6 +57,16 @@ def window_of(run: Path) -> dict[str, Any]:
     return window
 
 
+def open_run(run: Path) -> EngagementLSTM | RetentionLSTM:
+    """The served model of a run of either.
+
+    Raises:
+        UserError: its weights or its window.json are missing or damaged.
+    """
+    window_of(run)
+    return load_served(EngagementLSTM, run) if run.parent.name == "engagement" else load_served(RetentionLSTM, run)
+
+
 def _out(out: Path | None, dataset: str, name: str) -> Path:
     path = out if out is not None else home.scores(dataset) / f"{name}.parquet"
     return path / f"{name}.parquet" if path.is_dir() else path

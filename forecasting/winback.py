@@ -13,16 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from data import home
+from data.as_csv import rounded_csv
 from data.atomic import atomic_file
 from data.dataset import open_dataset, read_parquet
 from data.errors import UserError
 from data.schema import ITEM_ID, TITLE, USER_ID
-from data.spreadsheet import safe
 from data.titles import display_title
 
 BANDS = ("high", "medium", "low")
@@ -173,15 +171,5 @@ def write_winback(
         if target.suffix.lower() == ".parquet":
             pq.write_table(table, temporary, compression="zstd")
         else:
-            temporary.write_bytes(as_csv(table))
+            temporary.write_bytes(rounded_csv(table))
     return target
-
-
-def as_csv(table: pa.Table) -> pa.Buffer:
-    """The table as CSV: numbers rounded to four places, and no text that a spreadsheet would run as a formula."""
-    columns = [
-        pc.round(column, 4) if pa.types.is_floating(column.type) else safe(column)[0] for column in table.columns
-    ]
-    sink = pa.BufferOutputStream()
-    pyarrow.csv.write_csv(pa.table(columns, names=table.column_names), sink)
-    return sink.getvalue()

@@ -14,6 +14,7 @@ from nlp.aspect_fit import aspects, give_finder
 from nlp.datamodule import ReviewData
 from nlp.evaluate import LINKS, evaluate, measure
 from nlp.export import export_command, keep_quickest
+from nlp.scorer import open_run
 from nlp.sentiment import SentimentModule
 
 
@@ -28,6 +29,7 @@ PACKAGE = training.Package(
     models=("sentiment",),
     measure=measure,
     evaluate=evaluate,
+    open_run=open_run,
     links=LINKS,
     complete=complete,
     further={"aspects": aspects, "export": export_command},

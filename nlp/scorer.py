@@ -5,7 +5,6 @@ and of which title, and counts the complaints; the second, which knows how many 
 and drafts replies.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,16 +18,25 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data import home, runs, schema
-from data.atomic import atomic_file
 from data.dataset import Dataset, list_datasets, open_dataset, read_parquet
 from data.errors import UserError
 from data.schema import CREATED_AT, ITEM_ID, REVIEW_ID, SIGNED, SOURCE, TEXT
 from nlp.linking import LINK_CONFIDENCE, TitleLinker
 from nlp.predictor import P_POSITIVE, SentimentScorer
 from nlp.replies import DEFAULT_SERVICE, draft_replies, tones
+from nlp.table_scoring import parts_folder
 from nlp.triage import complaint_counts, priorities
 
-__all__ = ["P_POSITIVE", "SentimentScorer", "TableScorer", "choose", "find_current", "load_current", "score_reviews"]
+__all__ = [
+    "P_POSITIVE",
+    "SentimentScorer",
+    "TableScorer",
+    "choose",
+    "find_current",
+    "load_current",
+    "open_run",
+    "score_reviews",
+]
 
 CHUNK_ROWS = 4_000  # rows in memory at a time; enough for batches of equal length and for links to see neighbours
 LINK_ROWS = 40_000  # rows whose titles are looked for together: the more neighbours, the surer; 1.5 GB at most
@@ -52,6 +60,15 @@ def find_current(dataset: str | None = None) -> Path:
             f"There is no trained sentiment model: train one with '{runs.fit_command(dataset or 'demo', 'sentiment')}'."
         )
     return max(there, key=lambda run: run.name)
+
+
+def open_run(run: Path) -> SentimentScorer:
+    """The scorer of a run folder; see nlp.predictor.SentimentScorer.load.
+
+    Raises:
+        UserError: the run's files are missing or damaged.
+    """
+    return SentimentScorer.load(run)
 
 
 def load_current(dataset: str | None = None, device: str = "auto") -> SentimentScorer:
@@ -161,7 +178,8 @@ def score_reviews(
         reply_model: a text-generation model for the drafts; None: they are compiled from parts.
 
     Raises:
-        UserError: there is no such dataset, no reviews in it, no trained model or no such tone.
+        UserError: there is no such dataset, no reviews in it, no trained model or no such tone, or another run is
+            writing the file.
     """
     found = open_dataset(dataset)
     if not found.has("reviews"):
@@ -177,15 +195,14 @@ def score_reviews(
         print(f"Scoring {total:,} of {found.rows['reviews']:,} reviews: linked and newest first, sources in turn.")
     titles = _titles(items)
     drafts = partial(draft_replies, tone=tone, service=service, generator=reply_model)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=".reviews.") as folder,
-        atomic_file(path) as temporary,
+        parts_folder(path) as folder,
         tqdm(total=total, desc="Reviews", unit="review", disable=not progress) as bar,
     ):
-        first = Path(folder) / "first.parquet"
+        first, whole = folder / "first.parquet", folder / "whole.parquet"
         counts = _first_pass(scorer, _pieces(found, chosen), links, first, bar)
-        _second_pass(_pieces(found, chosen), first, counts, titles, found.as_of, drafts, temporary, service)
+        _second_pass(_pieces(found, chosen), first, counts, titles, found.as_of, drafts, whole, service)
+        whole.replace(path)
     return path
 
 

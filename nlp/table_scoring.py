@@ -120,7 +120,7 @@ def score_file(
     if out.exists() and path.exists() and out.samefile(path):
         raise UserError(f"--out {out} is --input itself: give another name.")
     table = open_table(path, text_column)
-    with _parts_folder(out) as folder:
+    with parts_folder(out) as folder:
         scorer = scorer or _trained(run, dataset, settings)
         flags = {"text_column": text_column, "limit": limit, **scorer.flags}
         key = {"input": _identity(path), "run": scorer.run_id, "flags": flags}
@@ -221,8 +221,13 @@ def unfamiliar(text: str) -> bool:
 
 
 @contextmanager
-def _parts_folder(out: Path) -> Iterator[Path]:
-    """The folder of the parts, locked: it goes if the block succeeds, or fails before there is a part."""
+def parts_folder(out: Path) -> Iterator[Path]:
+    """The folder of the parts, locked: it goes if the block succeeds, or fails before there is a part. What a run that
+    was killed has left in it is still there.
+
+    Raises:
+        UserError: another run is writing `out`.
+    """
     folder = out.with_name(f".{out.name}.parts")
     lock = FileLock(folder / "lock", timeout=0)
     while not (folder / "lock").exists() or not lock.is_locked:  # another run may end, and delete it, just now

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 
 from data import training
 from recsys.evaluate import LINKS, evaluate, measure
+from recsys.scorer import open_run
 
-PACKAGE = training.Package(name="recsys", models=("recommender",), measure=measure, evaluate=evaluate, links=LINKS)
+PACKAGE = training.Package(
+    name="recsys", models=("recommender",), measure=measure, evaluate=evaluate, open_run=open_run, links=LINKS
+)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -384,6 +384,15 @@ class Recommender:
         return self.module.similarity(titles.to(self.module.device)).float().cpu()
 
 
+def open_run(run: Path) -> Recommender:
+    """The recommender of a run folder, on the CPU.
+
+    Raises:
+        UserError: a file of the run is missing or damaged.
+    """
+    return Recommender.load(run)
+
+
 def load_current(dataset: str, device: str = "cpu") -> Recommender:
     """The recommender in use on `dataset`.
 

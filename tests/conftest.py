@@ -5,12 +5,16 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from data.dataset import Dataset, Source, write_dataset
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and so all commands that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,6 +33,23 @@ def marquee_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MARQUEE_HOME", str(home))
     monkeypatch.delenv("MARQUEE_DATASET", raising=False)
     return home
+
+
+@pytest.fixture(scope="session")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the demo's data, four short trainings and four score tables; see short_road.py."""
+    import short_road
+
+    return short_road.make(tmp_path_factory.mktemp("road"))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> "Iterator[Browser]":
+    """A browser for a file's tests; not for the session, because its event loop runs as long as it is open."""
+    import browser
+
+    with browser.chromium() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Score tables and finished runs for a small dataset, written by hand: what the dashboard reads, without a training."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -52,6 +54,23 @@ def write_run(data: Dataset, model: str, *, fingerprint: str | None = None, reci
     write_json(folder / "report.json", report)
     write_text(folder.parent / "current", RUN + "\n")
     return RUN
+
+
+def write_recommender(data: Dataset) -> None:
+    """Weights for the recommender run, of a small model that has learned nothing, but that can be loaded."""
+    import torch
+
+    from recsys.interactions import Vocabulary
+    from recsys.neumf import NeuMFModule
+
+    folder = home.runs(data.name, "recommender") / RUN
+    users, items = (pd.Index(data.interactions()[name].unique().astype(object)) for name in ("user_id", "item_id"))
+    Vocabulary(users, items).save(folder, np.ones(len(items), np.int64))
+    module = NeuMFModule(len(users), len(items), gmf_size=2, mlp_size=2, mlp_layers=[2])
+    kept = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+    torch.save(kept | {"pytorch-lightning_version": "2.6.6"}, folder / "model.ckpt")
+    report = json.loads((folder / "report.json").read_text()) | {"class": "recsys.neumf.NeuMFModule"}
+    write_json(folder / "report.json", report)
 
 
 def write_scores(data: Dataset, table: str, frame: pd.DataFrame) -> None:

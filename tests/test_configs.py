@@ -96,6 +96,18 @@ def test_a_configuration_that_only_names_the_model_does_not_replace_the_runs(sma
     assert forecasting(["test", *config, *quiet]) == 0
 
 
+def test_an_argument_of_an_earlier_version_is_named(
+    small_dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_dataset(reviews=0)
+    config = yaml.safe_load(Path("forecasting/configs/engagement-quick.yaml").read_text())
+    config["model"]["init_args"]["shrinkage"] = 0.75
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(config))
+    assert forecasting(["fit", "--config", str(tmp_path / "old.yaml"), "--data.dataset", "small"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --model.shrinkage is no argument of EngagementLSTM: if a configuration of an")
+
+
 @pytest.mark.parametrize("flag", [["--model.dropout", "2"], ["--model.learning_rate", "-1"]])
 @pytest.mark.parametrize(
     ("main", "config"),

@@ -1,15 +1,14 @@
 """What only a browser sees: the menu on a phone, stars, what stands on the page while it is made. On generated data."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dashboard_home as made
 import pandas as pd
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browser import Tab, settled
+from playwright.sync_api import Browser, expect
 
 from benchmarks.visitor import dashboard
 from dashboard import tables
@@ -17,22 +16,6 @@ from data import home
 from data.dataset import Dataset
 
 pytestmark = pytest.mark.slow
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
-PATIENCE_MS = 60_000
-PATHS = ("", "title?title=i3", "today", "reviews", "engagement", "win-back", "experiments", "models", "data")
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for name in names if (path := shutil.which(name))), "")
-    assert found, "no Chromium found: install it, e.g. sudo apt-get install chromium"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -42,22 +25,8 @@ def url(small_dataset: Callable[..., Dataset], marquee_home: Path) -> Iterator[s
         yield server.url
 
 
-def tab(browser: Browser, size: dict[str, int]) -> Page:
-    page = browser.new_context(viewport=size, color_scheme="dark").new_page()  # type: ignore[arg-type]
-    page.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
-    return page
-
-
-def settled(page: Page) -> None:
-    page.wait_for_selector('[data-test-script-state="notRunning"]', state="attached")
-    assert page.locator('[data-testid="stException"]').count() == 0
-
-
-def test_the_menu_of_a_phone_closes_when_a_page_was_chosen(browser: Browser, url: str) -> None:
-    page = tab(browser, PHONE)
-    page.goto(url)
-    settled(page)
+def test_the_menu_of_a_phone_closes_when_a_page_was_chosen(chromium: Browser, url: str) -> None:
+    page = Tab(chromium, url, 390, 844).open()
     for name in ("Models", "Today"):
         page.get_by_role("button", name="Expand sidebar").click()
         link = page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True)
@@ -67,42 +36,35 @@ def test_the_menu_of_a_phone_closes_when_a_page_was_chosen(browser: Browser, url
         expect(link).not_to_be_in_viewport()
 
 
-def test_stars_stay_as_they_were_given(browser: Browser, url: str) -> None:
-    page = tab(browser, DESK)
-    page.goto(f"{url}/title?title=i3&member=u1")
+def test_stars_stay_as_they_were_given(chromium: Browser, url: str) -> None:
+    page = Tab(chromium, url, 1280, 900).open("title?title=i3&member=u1")
     stars = page.get_by_role("radiogroup").first.get_by_role("radio")
     for _ in range(2):  # the second click is one on the star that is given
         stars.nth(3).click()
-        expect(page.get_by_test_id("stToast").last).to_contain_text("4 stars")
+        expect(page.locator(".mq-toast")).to_contain_text("4 stars")
         settled(page)
         expect(stars.nth(3)).to_be_checked()
 
 
 @pytest.mark.parametrize(("path", "bones"), [("", 20), ("title?title=i3", 8), ("today", 8)])
 def test_bones_stand_in_the_document_itself_until_the_page_has_come(
-    browser: Browser, url: str, path: str, bones: int
+    chromium: Browser, url: str, path: str, bones: int
 ) -> None:
     """Without a program of ours or Streamlit's having run; with it they go."""
-    context = browser.new_context(viewport=DESK, java_script_enabled=False, color_scheme="dark")  # type: ignore[arg-type]
-    still = context.new_page()
+    still = chromium.new_context(java_script_enabled=False, color_scheme="dark").new_page()
     still.goto(f"{url}/{path}")
     expect(still.get_by_role("status", name="Loading Marquee")).to_be_visible()
     assert still.locator("#mq-paint .mq-bone:visible").count() >= bones
     assert still.title() == "Marquee"
-    page = tab(browser, DESK)
-    page.goto(f"{url}/{path}")
-    expect(page.locator("h1").first).to_be_visible()
+    page = Tab(chromium, url, 1280, 900).open(path)
     expect(page.locator("#mq-paint")).to_have_count(0)
     settled(page)
     expect(page.locator('[aria-busy="true"]:visible')).to_have_count(0)
 
 
-def test_bones_stand_where_the_rows_of_a_page_will_be(browser: Browser, url: str, marquee_home: Path) -> None:
+def test_bones_stand_where_the_rows_of_a_page_will_be(chromium: Browser, url: str, marquee_home: Path) -> None:
     """While a table is slow to come: it is a pipe into which nobody has written yet."""
-    page = tab(browser, DESK)
-    page.goto(f"{url}/models")
-    expect(page.get_by_role("heading", name="Models", level=1)).to_be_visible()
-    settled(page)
+    page = Tab(chromium, url, 1280, 900).open("models")
     table = home.scores("demo") / "recommendations.parquet"
     pipe = marquee_home / "pipe"
     os.mkfifo(pipe)
@@ -119,10 +81,9 @@ def test_bones_stand_where_the_rows_of_a_page_will_be(browser: Browser, url: str
     settled(page)
 
 
-def test_a_table_is_one_at_a_desk_and_cards_with_a_file_on_a_phone(browser: Browser, url: str) -> None:
-    desk, phone = tab(browser, DESK), tab(browser, PHONE)
+def test_a_table_is_one_at_a_desk_and_cards_with_a_file_on_a_phone(chromium: Browser, url: str) -> None:
+    desk, phone = (Tab(chromium, url, width, 844).open("engagement") for width in (1280, 390))
     for page, kind, other in ((desk, "table", "cards"), (phone, "cards", "table")):
-        page.goto(f"{url}/engagement")
         expect(page.locator(f'[class*="st-key-{kind}-retention"]')).to_be_visible()
         expect(page.locator(f'[class*="st-key-{other}-retention"]')).to_be_hidden()
         settled(page)
@@ -134,15 +95,3 @@ def test_a_table_is_one_at_a_desk_and_cards_with_a_file_on_a_phone(browser: Brow
     assert every.columns[:3].tolist() == ["Member", "Risk", "Last seen"]
     assert len(every) == 60
     assert f"{every['Last seen'][0]:.0f} days ago" in shown.first.inner_text()
-
-
-def test_every_page_passes_every_rule_of_axe(browser: Browser, url: str) -> None:
-    """Headings in order among them, which is a moderate one."""
-    page = tab(browser, PHONE)
-    for path in PATHS:
-        page.goto(f"{url}/{path}")
-        expect(page.locator("h1").first).to_be_visible()
-        settled(page)
-        page.wait_for_timeout(700)  # what is drawn late
-        found = [(v["id"], v["nodes"][0]["html"]) for v in Axe().run(page).response["violations"]]
-        assert found == [], path

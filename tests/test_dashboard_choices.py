@@ -7,7 +7,7 @@ import dashboard_home as made
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
-from test_dashboard_pages import opened, text_of
+from test_dashboard_pages import opened, text_of, toasts
 
 from dashboard import choices, store
 from dashboard.choices import Standing, standing
@@ -98,7 +98,7 @@ def test_the_star_that_was_given_stays_given(data: Dataset) -> None:
     assert app.feedback[0].value == 3
     app = app.feedback[0].set_value(None).run()  # what Streamlit makes of a click on the fourth star
     assert app.feedback[0].value == 3
-    assert app.toast[0].value.startswith("You gave 4 stars")
+    assert toasts(app)[0].startswith("You gave 4 stars")
     assert events.events("demo")["rating"].tolist() == [4.0]
     app = app.feedback[0].set_value(0).run()
     assert events.events("demo")["rating"].tolist() == [4.0, 1.0]
@@ -107,9 +107,6 @@ def test_the_star_that_was_given_stays_given(data: Dataset) -> None:
 
 
 def test_what_was_done_is_told_where_it_was_done_and_then(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def toasts(app: AppTest) -> list[str]:
-        return [toast.value for toast in app.toast]
-
     def left_at_once(item_id: str) -> AppTest:
         """A click whose answer is never drawn, since the member went on to another page at once."""
         app = page_of(item_id)
@@ -249,7 +246,7 @@ def test_what_was_exported_is_not_undone(data: Dataset) -> None:
     app = button(app, "Undo").click().run()
     assert not app.exception
     assert kept() == [("u1", "i3", "thumb_up")]
-    assert any("cannot be undone" in toast.value for toast in app.toast)
+    assert any("cannot be undone" in toast for toast in toasts(app))
 
 
 def test_home_has_its_rows_without_the_database(data: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -120,6 +120,9 @@ def test_forgetting_says_what_goes_and_asks_again(small_dataset: Small) -> None:
     job = ended()
     assert (job.state, job.kind) == ("done", "forget a member of demo")
     assert "u3" not in set(open_dataset("demo").interactions()["user_id"])
+    kept = [path for path in job.log.parent.rglob("*") if path.is_file()]
+    assert {path.name for path in kept} == {"job.json", "log.txt"}
+    assert not [path.name for path in kept if "u3" in path.read_text()]  # whom the job has forgotten
 
 
 def test_forgetting_nobody_is_a_sentence(small_dataset: Small) -> None:
@@ -130,9 +133,11 @@ def test_forgetting_nobody_is_a_sentence(small_dataset: Small) -> None:
 
 def test_an_id_that_looks_like_a_flag_is_an_id(small_dataset: Small) -> None:
     small_dataset("demo", n_users=2, reviews=0)
-    done = subprocess.run(forgetting.argv("demo", "--fit", fit=False), capture_output=True, text=True)
+    done = subprocess.run(forgetting.argv("demo", fit=False), input="--fit", capture_output=True, text=True)
     assert done.returncode == 2
-    assert "holds nothing of a member '--fit'" in done.stderr
+    assert "holds nothing of that member" in done.stderr
+    assert "--fit" not in done.stderr
+    assert not runs.list_runs("demo", "recommender")
 
 
 # -- import -------------------------------------------------------------------------------------------------------
@@ -299,7 +304,7 @@ def test_scores_of_an_earlier_model_say_so(small_dataset: Small) -> None:
     data = small_dataset("demo", reviews=0)
     made.write_everything(data)
     made.write_scores(data, "retention", made.retention(data).assign(run_id="20200101-000000-aaaa"))
-    assert "by an earlier model, so score again" in said(opened("datasets"))
+    assert "The scores on disk are from run 20200101-000000-aaaa, not from the one in use." in said(opened("datasets"))
 
 
 def slow(*_: object) -> list[str]:

@@ -185,7 +185,7 @@ def test_a_step_in_words() -> None:
 
 def test_before_it_was_measured_there_is_a_command_and_a_button(demo: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
-    monkeypatch.setattr(jobs, "start", lambda kind, argv, lock=None: started.append((kind, argv[1:], lock)))
+    monkeypatch.setattr(jobs, "start", lambda kind, argv, **more: started.append((kind, argv[1:], more["lock"])))
     app = experiments("variety")
     assert "python -m recsys evaluate --data.dataset demo --variety" in check_calm(app)
     app.button(key="measure-variety-demo").click().run()

@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import gc
+import html
 import json
 import re
 import threading
@@ -53,9 +54,15 @@ def opened(page: str, **query: str) -> AppTest:
 
 
 def text_of(app: AppTest) -> str:
-    """Everything that the page says in HTML and markdown."""
-    html = [element.proto.body for element in app.get("html")]
-    return "\n".join([*html, *(str(m.value) for m in app.markdown), *(str(c.value) for c in app.caption)])
+    """Everything that the page says in HTML and markdown; style and script, which every page has, are not said."""
+    bodies = [body for element in app.get("html") if not (body := element.proto.body).startswith("<style>")]
+    return "\n".join([*bodies, *(str(m.value) for m in app.markdown), *(str(c.value) for c in app.caption)])
+
+
+def toasts(app: AppTest) -> list[str]:
+    """What dashboard.page.toast shows."""
+    bodies = [element.proto.body for element in app.get("html") if 'class="mq-toast' in element.proto.body]
+    return [html.unescape(re.sub(r"<[^>]*>", "", body)) for body in bodies]
 
 
 def check_calm(app: AppTest) -> str:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import generated_tables
 from streamlit.testing.v1 import AppTest
-from test_dashboard_pages import check_calm, opened, text_of
+from test_dashboard_pages import check_calm, opened, text_of, toasts
 
 from dashboard import explained, inbox, marked, moods, store, summary
 from data import home, replies
@@ -110,7 +110,7 @@ def test_approving_moves_on_to_the_next_open_review(full: Dataset) -> None:
     button(app, "Approve").click().run()
     text = check_calm(app)
     assert "Reply approved" in text
-    assert [one.value for one in app.toast] == ["Reply approved. Undo is above the review."]
+    assert toasts(app) == ["Reply approved. Undo is above the review."]
     queue = queue_of(app)
     assert queue["open"] == second
     assert first not in [row["id"] for row in queue["rows"]]
@@ -386,10 +386,10 @@ def test_line_break_tags_become_breaks_and_spans_stay_in_place() -> None:
 
 
 def test_the_next_open_review_follows_in_the_queue_and_then_begins_again() -> None:
-    still_open = pd.DataFrame({"review_id": ["a", "b", "d"]})
+    still_open = ["a", "b", "d"]
     assert inbox.next_open(still_open, ["a", "b", "c", "d"], "b") == "d"
     assert inbox.next_open(still_open, ["a", "b", "c", "d"], "d") == "a"
-    assert inbox.next_open(still_open.head(1), ["a"], "a") is None
+    assert inbox.next_open(still_open[:1], ["a"], "a") is None
 
 
 def test_quotes_are_escaped() -> None:

@@ -3,20 +3,23 @@
 import html
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dashboard_home as made
 import pytest
+import torch
 from streamlit.testing.v1 import AppTest
 from test_dashboard_pages import check_calm, opened
 
 from dashboard import promotion, run_list, store
 from dashboard.learning import compared, headline_of
-from data import home, runs
+from data import home, jobs, runs
 from data.atomic import write_json, write_text
 from data.dataset import Dataset
+from recsys.__main__ import main as recommender
 
 OLD = "20240501-120000-0000"
 
@@ -25,6 +28,7 @@ OLD = "20240501-120000-0000"
 def full(small_dataset: Callable[..., Dataset]) -> Dataset:
     data = small_dataset("demo")
     made.write_everything(data)
+    made.write_recommender(data)
     return data
 
 
@@ -145,6 +149,43 @@ def test_a_run_that_lost_its_weights_is_not_put_into_use(full: Dataset) -> None:
     assert current(full) == made.RUN
 
 
+def test_a_run_that_the_code_cannot_load_is_not_put_into_use(full: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its weights are of a model of another shape, as after a change of the code."""
+    folder = older(full, "recommender")
+    checkpoint = torch.load(folder / "model.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"]["gmf_size"] = 3
+    torch.save(checkpoint, folder / "model.ckpt")
+    app = opened("models")
+    named(app, "Use this run").click().run()
+    named(app, "Use it").click().run()
+    text = plainly(app)
+    assert f"Run {OLD} was not put into use: " in text
+    assert "model.ckpt cannot be loaded (RuntimeError): train again or promote another run." in text
+    assert current(full) == made.RUN
+    assert recommender(["promote", OLD]) == 2
+    assert f"error: Run {OLD} was not put into use: " in capsys.readouterr().err
+    assert current(full) == made.RUN
+
+
+def test_a_training_that_would_take_its_place_is_told(full: Dataset) -> None:
+    older(full, "recommender", value=0.09)
+    app = opened("models")
+    with runs.training_lock("demo", "recommender"):
+        named(app, "Use this run").click().run()
+        assert "A training of this model runs now: at its end, its own run comes into use" in check_calm(app)
+        assert "Use it all the same" in labels(app)
+    app.run()
+    assert "A training of this model" not in check_calm(app)
+    job = jobs.start(
+        "train recommender on demo (quick)",
+        [sys.executable, "-c", "import time; time.sleep(60)"],
+        lock=jobs.model_lock("demo", "recommender"),
+    )
+    app.run()
+    assert "A training of this model runs now" in check_calm(app)  # it does not hold the training's own lock yet
+    jobs.cancel(job.id)
+
+
 def test_unfinished_runs_are_counted_but_not_offered(full: Dataset) -> None:
     (home.runs("demo", "recommender") / "20240701-000000-ffff").mkdir()
     app = opened("models")
@@ -163,7 +204,10 @@ def test_no_run_in_use_can_be_mended(full: Dataset) -> None:
     assert not any(label.startswith("Undo") for label in labels(app))  # there was none before
 
 
-def test_a_run_of_another_dataset_says_whom_it_serves(full: Dataset, small_dataset: Callable[..., Dataset]) -> None:
+def test_a_run_of_another_dataset_says_whom_it_serves(
+    full: Dataset, small_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nlp.scorer.SentimentScorer.load", lambda run: run)  # these runs hold no weights
     small_dataset("other", n_users=20)
     older(full, "sentiment", value=0.9)
     app = opened("models", dataset="other")

@@ -4,6 +4,7 @@ import base64
 import doctest
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 from test_dashboard_pages import check_calm, opened, text_of
 
-from dashboard import changes, sparks
+from dashboard import changes, scoring, sparks
 from dashboard.health import Health, health
 from dashboard.sparks import Spark
 from data import events, home, jobs, runs
@@ -367,18 +368,37 @@ def test_score_now_runs_the_very_command(full: Dataset, monkeypatch: pytest.Monk
     (home.scores("demo") / "engagement_forecast.parquet").unlink()
     asked: list[tuple[str, list[str], str | None]] = []
 
-    def started(kind: str, argv: list[str], *, lock: str | None = None) -> None:
+    def started(kind: str, argv: list[str], *, lock: str | None, cwd: Path, stdin: str) -> None:
         asked.append((kind, argv, lock))
+        assert (cwd / argv[1]).is_file()
 
     monkeypatch.setattr(jobs, "start", started)
     app = opened("today")
     next(button for button in app.button if button.label == "Score the forecast now").click().run()
     check_calm(app)
     ((kind, argv, lock),) = asked
-    assert (kind, lock) == ("Score the forecast of demo", "prepare-demo")
-    assert Path(argv[1]).name == "score.py"
-    assert Path(argv[1]).is_file()
-    assert argv[2:] == ["engagement", "--dataset", "demo"]
+    assert (kind, lock) == ("Score the forecast of demo", jobs.model_lock("demo", "engagement"))
+    assert argv[1:] == ["score.py", "engagement", "--dataset", "demo"]
+
+
+def test_scoring_from_two_pages_excludes_each_other(full: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Either page may be the first, and both were drawn before anything ran."""
+    (home.scores("demo") / "retention.parquet").unlink()
+    monkeypatch.setattr(scoring, "score_arguments", lambda *_: ("-c", "import time; time.sleep(60)"))
+    for first, second in (("today", "datasets"), ("datasets", "today")):
+        apps = {name: opened(name) for name in (first, second)}
+        buttons = {
+            "today": next(b for b in apps["today"].button if b.label == "Score retention now"),
+            "datasets": apps["datasets"].button(key="score-demo-retention"),
+        }
+        check_calm(buttons[first].click().run())
+        said = check_calm(buttons[second].click().run())
+        (job,) = [job for job in jobs.list_jobs() if job.state == "running"]
+        assert job.lock == jobs.model_lock("demo", "retention")
+        assert f"Score retention of demo{' is still running' if second == 'datasets' else '</b>, '}" in said
+        jobs.cancel(job.id)
+        while any(job.state == "running" for job in jobs.list_jobs()):
+            time.sleep(0.05)
 
 
 def test_all_well_is_said(full: Dataset) -> None:

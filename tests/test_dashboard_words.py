@@ -2,18 +2,21 @@
 
 import doctest
 import io
+import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit import config
 
 from dashboard import charts, learning, moods, series, shelf, uploads
 from data import words
 from data.dataset import Dataset
+from data.errors import UserError
 from forecasting.series import load_panel
 from recsys.viewing import viewing
 
@@ -194,20 +197,68 @@ def test_the_histogram_holds_everyone() -> None:
     assert [row["count"] for row in rows] == [2, 0, 0, 0, 0, 1, 0, 0, 0, 1]
 
 
-def test_uploads_take_no_path_from_outside(marquee_home: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("../../etc/passwd.csv", "items.csv"),
+        ("/etc/passwd", "items.csv"),
+        ("..\\..\\boot.ini", "items.csv"),
+        ("x.%2e./evil", "items.csv"),
+        ("x.parquet", "items.parquet"),
+        ("x.PARQUET\0.sh", "items.csv"),
+        ("x\0y.tsv", "items.tsv"),
+        ("x." + "csv" * 5000, "items.csv"),
+        ("a" * 5000 + ".csv.gz", "items.gz"),
+        ("x.sh", "items.csv"),
+        ("\udcff.", "items.csv"),
+        ("", "items.csv"),
+    ],
+)
+def test_uploads_take_no_path_from_outside(marquee_home: Path, name: str, kept: str) -> None:
     folder = uploads.new_folder()
-    kept = [
-        uploads.keep(folder, table, name, io.BytesIO(content))
-        for table, name, content in (
-            ("interactions", "../../etc/passwd.csv", b"a"),
-            ("items", "x.%2e./evil", b"b"),
-            ("users", "x.parquet", b"c"),
-            ("reviews", "x.sh", b"d"),
-        )
-    ]
-    assert [path.name for path in kept] == ["interactions.csv", "items.csv", "users.parquet", "reviews.csv"]
-    assert all(path.is_relative_to(marquee_home / "jobs" / "uploads") for path in kept)
-    assert kept[0].read_bytes() == b"a"
+    path = uploads.keep(folder, "items", name, io.BytesIO(b"a"))
+    assert path == folder / kept
+    assert [p for p in marquee_home.rglob("*") if p.is_file()] == [path]
+    assert path.read_bytes() == b"a"
+
+
+@pytest.fixture
+def _small_limit() -> Iterator[None]:
+    before = config.get_option("server.maxUploadSize")
+    config.set_option("server.maxUploadSize", 1)
+    yield
+    config.set_option("server.maxUploadSize", before)
+
+
+@pytest.mark.usefixtures("_small_limit")
+def test_uploads_have_a_limit_each_and_together(marquee_home: Path) -> None:
+    folder, largest = uploads.new_folder(), b"x" * (1 << 20)
+    with pytest.raises(UserError, match="has 2 MB, more than the 1 MB that a file may have"):
+        uploads.keep(folder, "items", "a.csv", io.BytesIO(largest + b"x"))
+    for _ in range(2):  # the second takes the place of the first
+        uploads.keep(folder, "items", "a.csv", io.BytesIO(largest))
+    uploads.keep(folder, "users", "a.csv", io.BytesIO(largest))
+    with pytest.raises(UserError, match="have 3 MB together, more than the 2 MB of one import"):
+        uploads.keep(folder, "reviews", "a.csv", io.BytesIO(largest))
+    assert sorted(path.name for path in folder.iterdir()) == ["items.csv", "users.csv"]
+
+
+def test_an_upload_leaves_room_on_the_disk(marquee_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = uploads.new_folder()
+    with monkeypatch.context() as patch:
+        patch.setattr(uploads, "SPARE_BYTES", 1 << 60)
+        with pytest.raises(
+            UserError, match=r"needs [\d,]+ MB of disk with the table made of it, and [\d,]+ MB are free"
+        ):
+            uploads.keep(folder, "items", "a.csv", io.BytesIO(b"x"))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as if the disk were full after a thousand bytes
+    try:
+        with pytest.raises(UserError, match="cannot be kept"):
+            uploads.keep(folder, "items", "a.csv", io.BytesIO(b"x" * 5000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(folder.iterdir())
 
 
 def test_old_uploads_go(marquee_home: Path) -> None:

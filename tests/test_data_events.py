@@ -183,6 +183,46 @@ def test_every_acknowledged_event_outlives_a_kill(marquee_home: Path) -> None:
     )
 
 
+def test_a_database_that_cannot_be_written_can_be_read(marquee_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that is mounted read-only, where SQLite's write-ahead log cannot be made."""
+    events.record(dataset(), [Event("u", "watch", "i")])
+    path = marquee_home / "marquee.db"
+    path.chmod(0o444)
+    marquee_home.chmod(0o555)
+    real = os.access  # root may write anywhere
+
+    def access(asked: Path, mode: int, **more: bool) -> bool:
+        return False if mode == os.W_OK and Path(asked) in (path, marquee_home) else real(asked, mode, **more)
+
+    monkeypatch.setattr(os, "access", access)
+    before = path.read_bytes()
+    assert events.events("mine")["user_id"].tolist() == ["u"]
+    with pytest.raises(UserError, match=r"marquee.db cannot be used \(attempt to write a readonly database\): make it"):
+        events.record(dataset(), [Event("u", "watch", "i")])
+    assert path.read_bytes() == before
+    assert [file.name for file in marquee_home.iterdir() if file.suffix != ".lock"] == ["marquee.db"]
+    marquee_home.chmod(0o755)
+
+
+def test_a_database_with_another_journal_can_be_read_where_it_cannot_be_changed(
+    marquee_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events.record(dataset(), [Event("u", "watch", "i")])
+    path = marquee_home / "marquee.db"
+    with sqlite3.connect(path) as opened:
+        opened.execute("PRAGMA journal_mode = DELETE")
+    opened.close()
+    monkeypatch.setenv("MARQUEE_DATABASE_URL", f"sqlite:///file:{path}?mode=ro&uri=true")
+    assert events.events("mine")["user_id"].tolist() == ["u"]
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?mode=memory&uri=true"])
+def test_a_database_in_memory_is_refused(url: str, marquee_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARQUEE_DATABASE_URL", url)
+    with pytest.raises(UserError, match="in memory, of which every connection would have its own: name a file"):
+        events.events("mine")
+
+
 # -- migrations ----------------------------------------------------------------------------------------------------
 
 

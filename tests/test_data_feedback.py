@@ -1,6 +1,7 @@
 """What members did goes into the tables once, and whoever is forgotten is gone from everything at once."""
 
 import datetime as dt
+import io
 import json
 import subprocess
 import sys
@@ -198,6 +199,86 @@ def test_a_forgotten_member_is_gone_everywhere(mine: Dataset, database: str) -> 
     with pytest.raises(UserError, match="nothing of a member 'u2'"):
         forget("mine", "u2")
     assert open_dataset("mine").fingerprint == after.fingerprint
+
+
+def test_scores_without_the_member_stay_as_they_are(mine: Dataset) -> None:
+    scores = home.scores("mine")
+    scores.mkdir(parents=True)
+    pq.write_table(pa.table({"user_id": ["u1", "u3"]}), scores / "retention.parquet")
+    pq.write_table(pa.table({"review_id": ["r1"]}), scores / "review_scores.parquet")
+    (scores / "winback.csv").write_text("user_id,reason\nu22,c\n")
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in scores.iterdir()}
+    forget("mine", "u2")
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in scores.iterdir()} == before
+
+
+def test_reviews_of_the_member_go_from_any_score_table(mine: Dataset) -> None:
+    scores = home.scores("mine")
+    scores.mkdir(parents=True)
+    (scores / "exported.csv").write_text("review_id,label\nr1,positive\nr2,negative\n")
+    pq.write_table(pa.table({"user_id": ["u1", None], "review_id": ["r1", "r2"]}), scores / "both.parquet")
+    left = scores / ".review_scores.parquet.parts"  # of a scoring that was killed
+    left.mkdir()
+    pq.write_table(pa.table({"review_id": ["r2"]}), left / "first.parquet")
+    found = forget("mine", "u2")
+    assert (found["rows of exported.csv"], found["rows of both.parquet"]) == (1, 1)
+    assert (scores / "exported.csv").read_text().splitlines() == ["review_id,label", "r1,positive"]
+    assert pq.read_table(scores / "both.parquet")["review_id"].to_pylist() == ["r1"]
+    assert {path.name for path in scores.iterdir()} == {"exported.csv", "both.parquet"}
+
+
+def test_interrupted_forgetting_does_not_say_that_nothing_was_changed(
+    mine: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feedback, "_forget_in_database", interrupted)
+        assert main(["forget", "u2", "--dataset", "mine"]) == 130
+    said = capsys.readouterr().err
+    assert "some rows of the member may be gone already" in said
+    assert "nothing was changed" not in said
+    trained("mine", "retention", "20240101-000000-aaaa")
+    monkeypatch.setattr(subprocess, "run", interrupted)
+    assert main(["forget", "u1", "--dataset", "mine", "--fit"]) == 130
+    assert "member 'u1' is removed, but the models know them until" in capsys.readouterr().err
+
+
+def test_a_new_member_joins_users_whatever_columns_they_have(mine: Dataset) -> None:
+    users = pd.DataFrame(
+        {
+            "user_id": ["u1"],
+            "joined": [AS_OF],
+            "born": [dt.date(1990, 1, 1)],
+            "paying": [True],
+            "devices": [["tv", "phone"]],
+            "seats": [3],
+        }
+    )
+    tables = {"interactions": mine.interactions(), "users": users}
+    write_dataset("mine", tables, sources=[], replace=True)
+    events.record(open_dataset("mine"), [Event("new", "watch", "i2")])
+    assert export_events("mine").members == 1
+    after = pq.read_table(open_dataset("mine").path("users")).to_pylist()
+    assert after[0] == users.iloc[0].to_dict()
+    assert after[1] == {"user_id": "new"} | dict.fromkeys(("joined", "born", "paying", "devices", "seats"))
+
+
+def test_the_id_can_come_without_being_told(
+    mine: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("u2\n"))
+    assert main(["forget", "--stdin", "--dataset", "mine"]) == 0
+    said = capsys.readouterr()
+    assert "The member is removed from dataset 'mine':" in said.out
+    assert "u2" not in said.out + said.err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("nobody"))
+    assert main(["forget", "--stdin", "--dataset", "mine"]) == 2
+    assert "nobody" not in capsys.readouterr().err
+    for both_or_none in (["u1", "--stdin"], []):
+        assert main(["forget", *both_or_none, "--dataset", "mine"]) == 2
+        assert "Give the id of the member to forget" in capsys.readouterr().err
 
 
 def test_the_only_member_can_be_forgotten(marquee_home: Path) -> None:

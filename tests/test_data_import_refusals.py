@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from import_files import RATINGS, rejects, take, write
 
-from data import csvfile
+from data import csvfile, events, home
 from data.__main__ import main
 from data.dataset import list_datasets, open_dataset
 from data.errors import UserError
@@ -263,3 +265,18 @@ def test_ctrl_c_leaves_the_old_dataset(large, marquee_home):
     assert "Interrupted" in told
     assert "Traceback" not in told
     assert_old_dataset_alone(marquee_home)
+
+
+def test_text_that_is_no_text_is_refused_before_anything_is_written(tmp_path: Path, marquee_home: Path) -> None:
+    """Half of a surrogate pair, which Parquet takes and nobody can read back."""
+    values = pa.array([b"u\xed\xa0\x80", b"b"])
+    ids = pa.Array.from_buffers(pa.string(), len(values), values.buffers())
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"user_id": ids, "item_id": ["1", "2"]}), path)
+    with pytest.raises(
+        UserError, match=r"x.parquet: column 'user_id' holds something that is no text in UTF-8 .* rows 1 "
+    ):
+        take(interactions=path)
+    assert not home.tables("mine").exists()
+    with pytest.raises(ValueError, match="half of a character"):
+        events.Event("u\ud800", "watch", "i")

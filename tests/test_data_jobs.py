@@ -44,6 +44,14 @@ def test_job_runs_to_its_end_and_keeps_its_log() -> None:
     assert [j.id for j in jobs.list_jobs()] == [job.id]
 
 
+def test_what_a_command_reads_is_kept_nowhere() -> None:
+    code = "import sys; print(len(sys.stdin.read()))"
+    job = wait(jobs.start("read", [PYTHON, "-c", code], stdin="häm-and-eggs"))
+    assert jobs.tail(job) == ["12"]
+    assert not [path for path in job.log.parent.rglob("*") if "eggs" in path.read_text()]
+    assert jobs.tail(wait(jobs.start("nothing", [PYTHON, "-c", code]))) == ["0"]
+
+
 def test_failing_command_keeps_its_exit_code() -> None:
     job = wait(jobs.start("fail", [PYTHON, "-c", "raise SystemExit('error: no such file')"]))
     assert (job.state, job.exit_code) == ("failed", 1)

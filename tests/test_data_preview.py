@@ -100,7 +100,26 @@ def test_dry_run_refuses_what_the_import_refuses(tmp_path: Path, capsys: pytest.
 def test_dry_run_of_two_files_gives_each_its_own_part_of_the_mapping(tmp_path: Path) -> None:
     ratings = write(tmp_path / "r.csv", "who,movieId\na,1\n")
     items = write(tmp_path / "i.csv", "movieId,called\n1,One\n")
-    found = previews.dry_run(
+    found, _ = previews.dry_run(
         "mine", {"interactions": ratings, "items": items}, mapping={"user_id": "who", "items.title": "called"}
     )
     assert [one.report.kept for one in found] == [1, 1]
+
+
+def test_dry_run_warns_of_ids_that_do_not_match_as_the_import_does(
+    tmp_path: Path, marquee_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {
+        "interactions": write(tmp_path / "r.csv", "user_id,item_id\n" + "".join(f"u{i},{i}\n" for i in range(9))),
+        "items": write(tmp_path / "i.csv", "item_id,title\n" + "".join(f"tt{i},Title {i}\n" for i in range(9))),
+        "users": write(tmp_path / "u.csv", "user_id,age\n" + "".join(f"u{i},30\n" for i in range(9))),
+    }
+    said = []
+    for more in (["--dry-run"], []):
+        command = ["import", "--name", "mine", *more]
+        assert main(command + [part for table, path in files.items() for part in (f"--{table}", str(path))]) == 0
+        said.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("Warning")])
+        assert (marquee_home / "tables").exists() != bool(more)
+    assert said[0] == said[1]
+    assert len(said[0]) == 1
+    assert said[0][0].startswith("Warning: 9 of the 9 titles in interactions are not in items (")

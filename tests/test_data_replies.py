@@ -135,3 +135,40 @@ def test_a_file_that_is_no_database_is_a_sentence_that_names_it(marquee_home: Pa
     (marquee_home / "marquee.db").write_bytes(b"no database at all " * 200)
     with pytest.raises(UserError, match=r"marquee\.db"):
         replies.decide("demo", "r1", "approved")
+
+
+NOW = dt.datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=dt.UTC)
+
+
+def batch(*review_ids: str, status: str = "approved") -> pd.DataFrame:
+    return pd.DataFrame({"review_id": review_ids, "status": status, "text": "Thank you.", "run_id": None})
+
+
+def test_many_are_decided_at_once_and_taken_back_at_once(database: str) -> None:
+    replies.decide("demo", "r2", "dismissed", "own")
+    replies.decide("other", "r1", "approved", "b")
+    assert replies.decide_all("demo", batch("r1", "r2", "r3"), NOW) == 2
+    assert replies.decide_all("demo", batch("r1", "r2", "r3"), NOW + dt.timedelta(seconds=1)) == 0
+    east = dt.timezone(dt.timedelta(hours=9))
+    assert replies.decide_all("demo", batch("r4"), (NOW + dt.timedelta(seconds=2)).astimezone(east)) == 1
+    found = replies.decisions("demo").set_index("review_id")
+    assert found["status"].to_dict() == {"r1": "approved", "r2": "dismissed", "r3": "approved", "r4": "approved"}
+    assert found.loc["r2", "text"] == "own"  # somebody was quicker
+    assert (found.loc[["r1", "r3"], "decided_at"] == NOW).all()
+    assert found.loc["r1", "run_id"] is None
+    replies.decide("demo", "r3", "edited", "later")  # and is not taken back with the others
+    assert replies.undo_all("demo", NOW) == 1
+    assert sorted(replies.decisions("demo")["review_id"]) == ["r2", "r3", "r4"]
+    assert len(replies.decisions("other")) == 1
+
+
+def test_many_decisions_are_kept_all_or_none(database: str) -> None:
+    broken = batch("r1", "r2")
+    broken.loc[1, "text"] = None
+    with pytest.raises(UserError, match="cannot be used"):
+        replies.decide_all("demo", broken, NOW)
+    assert replies.decisions("demo").empty
+    with pytest.raises(ValueError, match="status 'sent'"):
+        replies.decide_all("demo", batch("r1", status="sent"), NOW)
+    assert replies.decide_all("demo", batch(), NOW) == 0
+    assert replies.decisions("demo").empty

@@ -9,8 +9,9 @@ import pytest
 
 import score
 from data import home
+from data.as_csv import rounded_csv
 from data.dataset import Dataset
-from forecasting.winback import as_csv, at_risk, band_changes, picks_of, with_picks
+from forecasting.winback import at_risk, band_changes, picks_of, with_picks
 
 
 def scored(**columns: list[object]) -> pd.DataFrame:
@@ -65,7 +66,7 @@ def test_picks_are_the_first_three_of_the_members_asked_for(tmp_path: Path) -> N
 
 def test_no_text_of_the_csv_is_run_by_a_spreadsheet() -> None:
     table = pa.table({"user_id": ["=1+1", "-7", "x"], "p_return": [0.123456, 0.5, None]})
-    assert as_csv(table).to_pybytes().decode().splitlines() == [
+    assert rounded_csv(table).decode().splitlines() == [
         '"user_id","p_return"',
         '"\'=1+1",0.1235',
         '"-7",0.5',

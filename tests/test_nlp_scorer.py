@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from conftest import BAD, GOOD, generated_tables
+from filelock import FileLock
 from tiny_encoder import LEARN, train_tiny, write_tiny_encoder
 
 import score
@@ -236,6 +237,19 @@ def test_a_damaged_checkpoint_is_named(home: Path) -> None:
     (run / "model.ckpt").write_bytes(b"cut short")
     with pytest.raises(UserError, match=r"model\.ckpt cannot be loaded"):
         load_current("small")
+
+
+def test_what_a_killed_scoring_left_goes_with_the_next_one(home: Path) -> None:
+    folder = home / "scores" / "small"
+    left = folder / ".review_scores.parquet.parts"
+    left.mkdir(parents=True)
+    (left / "lock").touch()
+    (left / "first.parquet").write_bytes(b"half a file")
+    with FileLock(left / "lock"), pytest.raises(UserError, match="is being written by another run"):
+        score_reviews("small", limit=5, progress=False)
+    assert (left / "first.parquet").exists()
+    score_reviews("small", limit=5, progress=False)
+    assert [path.name for path in folder.iterdir()] == ["review_scores.parquet"]
 
 
 def test_interrupting_leaves_the_earlier_scores(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from data import training
+from data.served import load_served
 
 STEPS_SEEN: list[str] = []
 
@@ -87,7 +88,11 @@ def evaluate(argv: list[str]) -> None:
     print("evaluate", *argv)
 
 
-PACKAGE = training.Package("recsys", ("recommender",), measure, evaluate, links=(("n_users", "n_users"),))
+def open_run(run: Path) -> Toy:
+    return load_served(Toy, run)
+
+
+PACKAGE = training.Package("recsys", ("recommender",), measure, evaluate, open_run, links=(("n_users", "n_users"),))
 
 if __name__ == "__main__":
     sys.exit(training.main(PACKAGE))

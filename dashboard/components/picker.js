@@ -1,18 +1,11 @@
 // A grid of titles to pick from: toggle buttons, every text by textContent.
 // Sends the trigger value `toggled` (the title's id).
 
-const element = (tag, className, text) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
-
 export default function (component) {
   const { parentElement, data, setTriggerValue } = component;
   const root = parentElement.querySelector(".picker");
   const grid = root.querySelector(".grid");
-  const content = JSON.stringify(data.cards);
+  const content = drawnOnly(data.cards);
   if (root.content !== content) {
     root.content = content;
     grid.replaceChildren(
@@ -42,4 +35,5 @@ export default function (component) {
   for (const button of grid.querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(data.chosen.includes(button.dataset.id)));
   }
+  return realPosters(grid, data.cards);
 }

@@ -1,13 +1,6 @@
 // Who is watching: one button for each profile, and one to add somebody. Names enter by textContent.
 // Sends the trigger values `picked` (a member's id) and `added`.
 
-const element = (tag, className, text) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
-
 const profile = (className, face, colour, name, spoken, act) => {
   const button = element("button", className);
   button.type = "button";
@@ -34,6 +27,6 @@ export default function (component) {
       if (one.current) slot.firstChild.setAttribute("aria-current", "true");
       return slot;
     }),
-    profile("add", "+", "", "New", "Add a member", () => setTriggerValue("added", true)),
+    ...(data.may_add ? [profile("add", "+", "", "New", "Add a member", () => setTriggerValue("added", true))] : []),
   );
 }

@@ -1,16 +1,10 @@
 // A shelf of title cards. Cards are real buttons; every text enters by textContent, so a title can never be markup.
 // Sends the trigger value `picked` (the title's id) when a card is chosen.
 
-const element = (tag, className, text) => {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-};
-
 const card = (title, pick) => {
   const button = element("button", "card");
   button.type = "button";
+  button.dataset.id = title.id;
   button.setAttribute("aria-label", title.name);
   button.style.background = title.background;
   if (title.badge) button.append(element("span", "badge", title.badge));
@@ -40,7 +34,7 @@ export default function (component) {
   forward.setAttribute("aria-label", `Further in ${data.title}`);
 
   // The page is drawn again on every click: keep the strip and its place when its titles are the same.
-  const content = JSON.stringify(data.cards);
+  const content = drawnOnly(data.cards);
   if (root.content !== content) {
     root.content = content;
     root.pick = null;
@@ -53,6 +47,7 @@ export default function (component) {
     );
     strip.scrollLeft = 0;
   }
+  const endPosters = realPosters(strip, data.cards);
   root.pick = (id) => setTriggerValue("picked", id);
 
   const arrows = () => {
@@ -75,8 +70,12 @@ export default function (component) {
   forward.onclick = () => scroll(1);
   strip.onkeydown = keys;
   strip.onscroll = arrows;
-  const watcher = new ResizeObserver(arrows);
-  watcher.observe(strip);
+  root.watcher?.disconnect(); // what is returned here is called once, when the shelf goes
+  root.watcher = new ResizeObserver(arrows);
+  root.watcher.observe(strip);
   arrows();
-  return () => watcher.disconnect();
+  return () => {
+    root.watcher.disconnect();
+    endPosters();
+  };
 }

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboard import batch, dataset_cards, fetching, importing, job_list, page
+from dashboard import access, batch, dataset_cards, fetching, importing, job_list, page
 
 
 def render() -> None:
@@ -22,6 +22,7 @@ def render() -> None:
         page.guarded(batch.show)(data)
     st.space("medium")
     job_list.show()
+    access.say_open()
 
 
 page.guarded(render)()

@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from dashboard import choices, members, offers, onboarding, page, shelf, store
+from dashboard import artwork, choices, members, offers, onboarding, page, shelf, store
 from dashboard.skeleton import loading
 from data import events
 from data.dataset import Dataset, list_datasets
@@ -91,6 +91,7 @@ def watching(data: Dataset, seen: Viewing) -> None:
         _search(data, seen, member, str(words).strip())
     else:
         _rows(data, seen, member)
+    artwork.attribution()
 
 
 def _search(data: Dataset, seen: Viewing, member: str, words: str) -> None:
@@ -103,6 +104,7 @@ def _search(data: Dataset, seen: Viewing, member: str, words: str) -> None:
     found = found.assign(match=members.match(data, seen, member, item_ids)["match"].to_numpy())
     row = pages.Row("search", f"Found for “{words}”", found, page.count(len(found), "title"))
     open_title(shelf.shelf(row, catalogue, key=f"found-{member}"), member)
+    artwork.late(catalogue, item_ids, key=f"late-{data.name}")
 
 
 def _rows(data: Dataset, seen: Viewing, member: str) -> None:
@@ -149,6 +151,7 @@ def _rows(data: Dataset, seen: Viewing, member: str) -> None:
         page.empty("Nothing left to show", "This member has seen every title that the dataset knows.")
     if is_known:
         offers.shown(data, member, offered)
+    artwork.late(catalogue, [item_id for row in shelves for item_id in row.cards["item_id"]], key=f"late-{data.name}")
     if not damaged:
         _foot(data, seen, scored_by, probabilities)
 

@@ -7,19 +7,13 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, onboarding, page, run_list, store, tables
-from dashboard.health import NAMES, promote_command
+from dashboard.health import promote_command
 from dashboard.learning import HALF_WIDTH, better, curves, metric_label, metric_names, read_curves, verdict
+from dashboard.model_words import NAMES, QUESTIONS
 from dashboard.road import applicable
 from data import runs
 from data.dataset import Dataset
 from data.runs import Run
-
-QUESTIONS = {
-    "recommender": "What should this member watch next?",
-    "sentiment": "What do people say about a title?",
-    "engagement": "How much will be watched in the next weeks?",
-    "retention": "Who is about to leave?",
-}
 
 
 def render() -> None:

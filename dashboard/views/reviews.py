@@ -3,11 +3,12 @@
 import pandas as pd
 import streamlit as st
 
-from dashboard import inbox, onboarding, page, store, summary, verdict
+from dashboard import bulk, inbox, onboarding, page, store, summary, verdict
+from dashboard.deciding import OPEN, Listed, decision_about, last_decision
 from dashboard.inbox import ALL, LINKED, STATES, UNLINKED, Filters, Inbox
 from dashboard.moods import MOODS
-from dashboard.pane import LAST, OPEN, last_decision, pane
-from dashboard.review_queue import LISTED, review_queue
+from dashboard.pane import pane
+from dashboard.review_queue import LISTED, ROWS, heard, review_queue
 from data.dataset import Dataset
 from data.schema import LABEL, REVIEW_ID, SOURCE
 
@@ -85,47 +86,54 @@ def _inbox(data: Dataset) -> None:
     state = inbox.states(box, decided)
     with st.container(horizontal=True, vertical_alignment="bottom", key="inbox-filters"):
         filters = _filters(data, box, titles)
+        beside = st.container(width="content")
     kept = inbox.matching(box, filters, titles)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="inbox-states"):
         chosen = _state(data, state[kept])
         st.html(_shares_html(box), width="content")
     queue = box.frame[kept & inbox.in_state(state, chosen)]
-    last_decision()
+    with beside:
+        st.download_button(
+            "Download",
+            lambda: inbox.as_csv(box, queue.index, decided, titles),
+            file_name=f"reviews-{data.name}-{chosen}.csv",
+            mime="text/csv",
+            icon=":material/download:",
+            type="tertiary",
+            disabled=queue.empty,
+            help="What the filters let through, as CSV: text, mood, priority, title, decision and reply.",
+            on_click="ignore",
+        )
+    news = st.container()  # always there: what comes and goes above the queue would draw it anew, and lose its focus
+    with news:
+        said = last_decision(data)
+    open_ids = queue.loc[state[queue.index] == inbox.OPEN, REVIEW_ID].tolist()
+    chosen_ids = bulk.ticked(data, open_ids)
     if queue.empty:
         _nothing(box, kept, state, chosen)
         return
     ids = queue[REVIEW_ID].tolist()
     open_id = st.session_state[OPEN] if st.session_state.get(OPEN) in set(ids) else str(ids[0])
+    still_open = box.frame.loc[kept & (state == inbox.OPEN), REVIEW_ID].tolist()
+    listed = Listed(data, box, catalogue, ids, still_open, open_ids)
     left, right = st.columns([2, 3], gap="medium")
     with left:
         key = f"inbox-queue-{data.name}"
-        status = dict(zip(decided[REVIEW_ID], decided["status"], strict=True))
         review_queue(
             queue,
             titles,
-            status,
+            dict(zip(decided[REVIEW_ID], decided["status"], strict=True)),
             open_id,
-            st.session_state.get("inbox-listed", LISTED),
+            st.session_state.get(ROWS, LISTED),
+            chosen_ids,
+            len(open_ids),
+            said,
             key,
-            on_picked=lambda: _open(st.session_state[key].picked),
-            on_more=lambda: _list_more(st.session_state[key].more),
+            on_sent=lambda: heard(listed, st.session_state[key].sent),
         )
+        bulk.bar(listed, chosen_ids)
     with right:
-        mine = inbox.records(decided[decided[REVIEW_ID] == open_id])
-        next_id = inbox.next_open(box.frame[kept & (state == inbox.OPEN)], ids, open_id)
-        row = int(queue.index[ids.index(open_id)])
-        pane(data, box, row, catalogue, mine[0] if mine else None, next_id or "")
-
-
-def _open(review_id: str | None) -> None:
-    if review_id is not None:
-        st.session_state[OPEN] = review_id
-        st.session_state.pop(LAST, None)
-
-
-def _list_more(rows: int | None) -> None:
-    if rows is not None:
-        st.session_state["inbox-listed"] = rows
+        pane(listed, int(queue.index[ids.index(open_id)]), decision_about(decided, open_id))
 
 
 def _nothing(box: Inbox, kept: pd.Series, state: pd.Series, chosen: str) -> None:
@@ -156,7 +164,7 @@ def _filters(data: Dataset, box: Inbox, titles: dict[str, str]) -> Filters:
     aspect = st.selectbox(
         "Aspect",
         ["", *counts],
-        format_func=lambda a: f"{page.plain(a.capitalize())} ({counts[a]:,})" if a else "All aspects",
+        format_func=lambda a: f"{a.capitalize()} ({counts[a]:,})" if a else "All aspects",
         key=f"{prefix}-aspect",
         width=170,
         disabled=not counts,
@@ -168,7 +176,7 @@ def _filters(data: Dataset, box: Inbox, titles: dict[str, str]) -> Filters:
         source = st.selectbox(
             "Source",
             ["", *sources],
-            format_func=lambda s: page.plain(s) if s else "All sources",
+            format_func=lambda s: s or "All sources",
             key=f"{prefix}-source",
             width=170,
         )

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import choices, members, page, posters, series, shelf, store, summary
+from dashboard import artwork, choices, members, page, posters, series, shelf, store, summary
 from data.dataset import Dataset
 from recsys import pages
 from recsys.viewing import Viewing, shown, title_of
@@ -51,7 +51,8 @@ def render() -> None:
     with said:
         page.guarded(summary.what_people_say)(data, item_id)
     st.space("medium")
-    _more_like(data, item_id, member, catalogue, seen)
+    like = _more_like(data, item_id, member, catalogue, seen)
+    artwork.late(catalogue, [item_id, *like], key=f"late-{item_id}")
 
 
 def _head(data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFrame, seen: Viewing | None) -> None:
@@ -73,9 +74,10 @@ def _head(data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFra
     own = ""
     if seen is not None and member is not None:
         own = _own_history(seen, member, item_id)
+    drawn, real = posters.poster(title.shown, title.year, title.genres), artwork.addresses(catalogue, [item_id])
     full = title.listed if title.listed != title.shown else ""
     st.html(
-        f'<div class="mq-title">{posters.poster_html(posters.poster(title.shown, title.year, title.genres), 220)}<div>'
+        f'<div class="mq-title">{posters.poster_html(drawn, 220, artwork.over(real, item_id))}<div>'
         f"<h1>{html.escape(title.shown)}</h1>"
         f'<p class="mq-title-facts">{html.escape("  ·  ".join(part for part in (year, genres) if part))}</p>'
         + "".join(f"<p>{html.escape(line)}</p>" for line in lines)
@@ -121,15 +123,19 @@ def _audience(data: Dataset, item_id: str, catalogue: pd.DataFrame, seen: Viewin
         st.caption("No forecast for this title: the forecaster follows the most-watched titles only.")
 
 
-def _more_like(data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFrame, seen: Viewing | None) -> None:
+def _more_like(
+    data: Dataset, item_id: str, member: str | None, catalogue: pd.DataFrame, seen: Viewing | None
+) -> list[str]:
+    """A row of titles like this one; returns which."""
     if seen is None:
-        return
+        return []
     row = pages.more_like(item_id, seen, catalogue, store.similar(data, item_id), store.title_sentiment(data))
     if not len(row.cards):
-        return
+        return []
     picked = shelf.shelf(row, catalogue, key=f"like-{item_id}")
     if picked is not None:
         st.switch_page("views/title.py", query_params=page.address(title=picked, member=member))
+    return list(row.cards["item_id"])
 
 
 page.guarded(render)()

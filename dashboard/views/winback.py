@@ -9,12 +9,13 @@ import pandas as pd
 import pyarrow as pa
 import streamlit as st
 
-from dashboard import inbox, moods, onboarding, page, store
+from dashboard import artwork, inbox, moods, onboarding, page, store
 from dashboard.posters import poster, poster_html
 from data import home
+from data.as_csv import rounded_csv
 from data.dataset import Dataset
 from data.schema import GENRES, USER_ID, YEAR
-from forecasting.winback import BANDS, PICKS, as_csv, at_risk, picks_of, with_picks
+from forecasting.winback import BANDS, PICKS, at_risk, picks_of, with_picks
 
 SHOWN = 12
 SEEN = {"30 days": 30, "60 days": 60, "90 days": 90, "180 days": 180, "Any time": None}
@@ -73,11 +74,16 @@ def cohort(data: Dataset, scored: pd.DataFrame) -> None:
     key = f"winback-shown-{data.name}-{band}-{seen}"
     shown = st.session_state.get(key, SHOWN)
     _heading(data, listed, str(band), SEEN[seen])
-    st.html("".join(_row(data, member, catalogue, horizon) for member in listed.head(shown).to_dict("records")))
+    listed_now = listed.head(shown)
+    picks = [item_id for rank in range(1, PICKS + 1) for item_id in listed_now[f"item_{rank}"]]
+    real = {} if catalogue is None else artwork.addresses(catalogue, picks)
+    st.html("".join(_row(data, member, catalogue, real, horizon) for member in listed_now.to_dict("records")))
     if len(members) > shown:
         more = f"Show {min(SHOWN, len(members) - shown)} more"
         st.button(more, key=f"{key}-more", on_click=st.session_state.update, args=({key: shown + SHOWN},))
         st.html(f"<p class='mq-muted mq-small'>{shown:,} of {page.count(len(members), 'member')}</p>")
+    if catalogue is not None:
+        artwork.late(catalogue, picks, key=f"late-winback-{data.name}")
 
 
 def _numbers(members: pd.DataFrame, scored: pd.DataFrame, horizon: int) -> list[tuple[str, str, str, str]]:
@@ -172,7 +178,7 @@ def _heading(data: Dataset, listed: pd.DataFrame, band: str, seen_within: int | 
     with right:
         st.download_button(
             "Export as CSV",
-            as_csv(pa.Table.from_pandas(listed, preserve_index=False)).to_pybytes(),
+            rounded_csv(pa.Table.from_pandas(listed, preserve_index=False)),
             file_name=f"win-back-{data.name}-{band}{'' if seen_within is None else f'-{seen_within}-days'}.csv",
             mime="text/csv",
             icon=":material/download:",
@@ -180,7 +186,13 @@ def _heading(data: Dataset, listed: pd.DataFrame, band: str, seen_within: int | 
         )
 
 
-def _row(data: Dataset, member: Mapping[Any, Any], catalogue: pd.DataFrame | None, horizon: int) -> str:
+def _row(
+    data: Dataset,
+    member: Mapping[Any, Any],
+    catalogue: pd.DataFrame | None,
+    real: Mapping[str, str],
+    horizon: int,
+) -> str:
     band = str(member["band"])
     risk = page.sign(moods.risk_kind(band), f"{moods.risk_words(band)} ({_percent(1 - member['p_return'])})")
     days = int(member["days_since_last"])
@@ -196,7 +208,7 @@ def _row(data: Dataset, member: Mapping[Any, Any], catalogue: pd.DataFrame | Non
         )
     told = " · ".join(facts)
     picks = "".join(
-        _pick(catalogue, member[f"title_{rank}"], member[f"item_{rank}"], member[f"why_{rank}"])
+        _pick(catalogue, real, member[f"title_{rank}"], member[f"item_{rank}"], member[f"why_{rank}"])
         for rank in range(1, PICKS + 1)
         if member[f"title_{rank}"]
     )
@@ -232,12 +244,12 @@ def _because(member: Mapping[Any, Any]) -> str:
     )
 
 
-def _pick(catalogue: pd.DataFrame | None, title: str, item_id: str, why: str) -> str:
+def _pick(catalogue: pd.DataFrame | None, real: Mapping[str, str], title: str, item_id: str, why: str) -> str:
     drawn = poster(title)
     if catalogue is not None and item_id in catalogue.index:
         drawn = poster(title, catalogue.at[item_id, YEAR], catalogue.at[item_id, GENRES])  # type: ignore[arg-type]
     caption = f"<figcaption>{html.escape(why[:1].upper() + why[1:])}</figcaption>" if why else ""
-    return f"<figure>{poster_html(drawn, POSTER_WIDTH)}{caption}</figure>"
+    return f"<figure>{poster_html(drawn, POSTER_WIDTH, artwork.over(real, item_id))}{caption}</figure>"
 
 
 page.guarded(render)()
