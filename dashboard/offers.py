@@ -5,6 +5,7 @@ without scrolling count as seen; of one in random order (recsys/exploration.py) 
 to know what else could have stood there.
 """
 
+import hashlib
 import os
 import time
 import uuid
@@ -57,7 +58,9 @@ def offer(data: Dataset, member: str, made: Page, run_id: str | None) -> Offer:
     """What the member gets of a page, and its id; chance may have put the top picks in another order."""
     day = events.service_time(data, events.now()).date()
     shown, number = explored(made, f"{data.name}\n{member}\n{day}", share_explored())
-    content = (data.name, member, run_id, *(tuple(row.cards["item_id"]) for row in shown.rows))
+    named = (data.name, member, run_id, *(tuple(row.cards["item_id"]) for row in shown.rows))
+    # Not the names themselves: a session that clicks a thousand times would hold a thousand pages.
+    content = hashlib.blake2b(repr(named).encode(), digest_size=16).digest()
     drawn = st.session_state.setdefault("offers", {})
     page_id, since = drawn.get(content, ("", 0.0))
     if time.time() - since > PAGE_SECONDS:
