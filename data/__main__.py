@@ -1,9 +1,10 @@
-"""`python -m data list | fetch | describe | import | validate | export-events | forget`: datasets, from the sources
-to the disk, with what members did in the dashboard, and without whom they are to forget.
+"""`python -m data list | fetch | describe | ready | import | validate | export-events | forget`: datasets, from the
+sources to the disk, with what members did in the dashboard, and without whom they are to forget.
 
 python -m data list
 python -m data fetch ml-100k
 python -m data describe ml-100k
+python -m data ready ml-100k
 python -m data import --name mine --interactions ratings.csv --items movies.csv --map user_id=userId,timestamp=ts
 python -m data validate mine
 python -m data export-events mine
@@ -11,6 +12,7 @@ python -m data forget USER --dataset mine
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from data import command
 from data.errors import UserError
+from data.runs import MODELS
 
 if TYPE_CHECKING:
     from data.importer import FileReport
@@ -39,6 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--replace", action="store_true", help="fetch it again even if it is there")
     sub = add("describe", "show what a dataset holds and where it comes from", _describe)
     sub.add_argument("name", metavar="NAME")
+    sub = add("ready", "say for each model whether a dataset is enough, and what is missing", _ready)
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("--model", action="append", choices=MODELS, help="only this model (may be given again)")
+    sub.add_argument("--strict", action="store_true", help="exit with 2 when a model is not ready")
+    sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sub = add("import", "make a dataset of your own CSV or Parquet files", _import)
     sub.add_argument("--name", required=True, metavar="NAME", help="what to call the dataset")
     for table, text in _TABLE_HELP.items():
@@ -140,6 +148,26 @@ def _describe(arguments: argparse.Namespace) -> None:
         print("\nNotes")
         for note in dataset.notes:
             print(f"  {note}")
+
+
+def _ready(arguments: argparse.Namespace) -> None:
+    from data.dataset import open_dataset
+    from data.readiness import all_readiness, require_ready, table
+
+    dataset = open_dataset(arguments.name)
+    found = all_readiness(dataset, [model for model in MODELS if model in (arguments.model or MODELS)])
+    if arguments.json:
+        print(json.dumps({"dataset": dataset.name, "models": [one.as_json() for one in found]}, indent=2))
+    else:
+        print(f"Dataset '{dataset.name}'")
+        header = ["model", "state", "counted", "there", "needed", "enough"]
+        _print_table(header, table(found), right=range(3, 6))
+        for one in (one for one in found if one.told):
+            print(f"\n{one.model}, {one.state}")
+            for sentence in one.told:
+                print(f"  - {sentence}")
+    if arguments.strict:
+        require_ready(found, dataset.name)
 
 
 def _import(arguments: argparse.Namespace) -> None:

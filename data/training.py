@@ -37,6 +37,7 @@ from data.checkpoints import slim
 from data.dataset import open_dataset
 from data.errors import UserError
 from data.quiet import quiet_lightning
+from data.readiness import HORIZON_DAYS, readiness
 from data.refit import prepare_refit
 from data.served import promote
 from data.stages import Stages
@@ -229,6 +230,9 @@ class _MarqueeCLI(LightningCLI):
             f"{type(model).__name__} ({parameters:,} parameters) on dataset '{self.dataset.name}', "
             f"{_device(trainer)}, run {self.run}"
         )
+        if trainer.is_global_zero:
+            horizon_days = getattr(datamodule, "horizon_days", HORIZON_DAYS)
+            print(readiness(self.dataset, self.model_name, horizon_days).line, flush=True)
         self._save_config()
         self._train(trainer, model, datamodule, ckpt_path=self.resumed_from)
         fitted = time.perf_counter()
