@@ -1,9 +1,10 @@
-"""The command that all three model packages share: `python -m PACKAGE fit|validate|test|predict|evaluate|promote`.
+"""The command that all three model packages share: `python -m PACKAGE fit|validate|test|predict|evaluate|promote|card`.
 
 `fit` is two trainings. The first learns from the training split and lets the validation split choose the number of
 epochs; `measure` then compares its best checkpoint with the baselines. The second, the refit, starts afresh and learns
 for that many epochs from everything there is, so that what is served knows the latest events. All figures in the
-report are from before the refit: afterwards nothing unseen is left to measure with.
+report are from before the refit: afterwards nothing unseen is left to measure with. Whether the run then comes into use
+is for the gate to say (data/gate.py).
 
 A LightningModule that is trained here has `model_name`, `monitor` and `monitor_mode` as class attributes; a
 LightningDataModule has `dataset`, `fit_on` ("train" or "everything") and `save(run)`.
@@ -15,9 +16,8 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,30 +36,15 @@ from data.atomic import atomic_file, write_json, write_text
 from data.checkpoints import slim
 from data.dataset import open_dataset
 from data.errors import UserError
+from data.gate import Gate, Ruling, judge
+from data.package import Package as Package
 from data.quiet import quiet_lightning
 from data.readiness import HORIZON_DAYS, readiness
 from data.refit import prepare_refit
-from data.served import promote
+from data.run_commands import promote_run
 from data.stages import Stages
 
 _OF_SETTINGS = re.compile(r"[/\\]torch[/\\](nn|optim)[/\\]")
-
-Complete = Callable[[Path, pl.LightningDataModule], dict[str, Any]]  # (run folder with model.ckpt, datamodule)
-Measure = Callable[[pl.LightningModule, pl.LightningDataModule, Path], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Package:
-    """What one model package brings to the shared command."""
-
-    name: str  # "recsys"
-    models: tuple[str, ...]  # names of the runs that it makes, from data.runs.MODELS
-    measure: Measure  # (best module, datamodule, run folder) -> metrics, headline, split, notes, calibration
-    evaluate: Callable[[list[str]], None]  # the arguments after `evaluate`
-    open_run: Callable[[Path], object]  # loads a run as the scorer does; raises where it cannot be used
-    links: tuple[tuple[str, str], ...] = ()  # datamodule attribute -> module argument, e.g. ("n_users", "n_users")
-    complete: Complete | None = None  # what a run needs besides its checkpoint; what it returns joins the report
-    further: Mapping[str, Callable[[list[str]], None]] = field(default_factory=dict)  # commands of this package alone
 
 
 def main(package: Package, args: Sequence[str] | None = None) -> int:
@@ -76,7 +61,7 @@ def _dispatch(package: Package, argv: list[str]) -> None:
         elif argv and argv[0] in package.further:
             package.further[argv[0]](argv[1:])
         elif argv[:1] == ["promote"]:
-            _promote(package, argv[1:])
+            promote_run(package, argv[1:])
         else:
             _lightning(package, argv)
     except ValueError as failure:
@@ -86,18 +71,16 @@ def _dispatch(package: Package, argv: list[str]) -> None:
         raise mistake from None
 
 
-def _promote(package: Package, argv: list[str]) -> None:
-    if len(argv) != 1 or argv[0].startswith("-"):
-        raise UserError(f"Usage: python -m {package.name} promote RUN, where RUN is a run's folder or its id.")
-    run = runs.find_run(argv[0], package.models)
-    promote(run, package.open_run)
-    print(f"{run.parent.name} of dataset '{run.parent.parent.name}' is now run {run.name}.")
-
-
 def _lightning(package: Package, argv: list[str]) -> None:
 
     def links(parser: LightningArgumentParser) -> None:
         parser.add_argument("--refit", type=bool, default=True, help="Refit on everything once epochs are chosen.")
+        parser.add_argument(
+            "--gate",
+            type=Gate,
+            default="keep",
+            help="A run worse than the one in use or its baseline: keep it aside, fail with exit code 3, or off.",
+        )
         for source, target in package.links:
             parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
 
@@ -108,7 +91,7 @@ def _lightning(package: Package, argv: list[str]) -> None:
     PackageCLI.package, PackageCLI.argv = package, argv
     raw = {"exit_on_error": False}
     try:
-        PackageCLI(
+        cli = PackageCLI(
             args=with_defaults(package.models, argv),
             save_config_callback=None,
             seed_everything_default=42,
@@ -119,6 +102,8 @@ def _lightning(package: Package, argv: list[str]) -> None:
         )
     except ArgumentError as mistake:
         raise _mistake_behind(mistake) or UserError(one_sentence(package.name, package.models, str(mistake))) from None
+    if cli.held_back and cli.config.fit.gate == "fail":
+        raise SystemExit(command.EXIT_HELD_BACK)
 
 
 def _mistake_behind(failure: BaseException | None) -> UserError | None:
@@ -137,6 +122,7 @@ class _MarqueeCLI(LightningCLI):
     argv: list[str]
     run: Path
     resumed_from: str | None = None
+    held_back = False  # by the gate
     _in_lines = False  # how far it is, as lines of a log
 
     def _parse_ckpt_path(self) -> None:
@@ -339,14 +325,32 @@ class _MarqueeCLI(LightningCLI):
             "notes": notes,
             "recipe": report.recipe([a for a in self.argv if a != "fit"]),
         }
-        write_json(self.run / "report.json", report.jsonable(content))
+        content = report.jsonable(content)
+        gate, in_use = str(self.config.fit.gate), runs.current_run(self.dataset.name, self.model_name)
+        ruling = judge(self.run, content, in_use, strict=gate == "fail")
+        self.held_back = not ruling.passes and gate != "off"
+        content["gate"] = ruling.as_json(not self.held_back, gate)
+        write_json(self.run / "report.json", content)
         shutil.rmtree(self.run / "checkpoints", ignore_errors=True)
-        runs.promote(self.run)
+        if not self.held_back:
+            runs.promote(self.run)
         for split, metrics in measured.get("metrics", {}).items():
             report.print_metrics(metrics, f"{self.model_name} on '{self.dataset.name}', {split}")
-        for note in notes:
+        for note in (*notes, *ruling.told):
             print(f"- {note}")
-        print(f"Done in {seconds['total']:.0f} s: run {self.run.name} is now in use.")
+        for doubt in ruling.doubts:
+            print(f"Warning: {doubt}")
+        print(f"Done in {seconds['total']:.0f} s: {self._outcome(ruling, in_use)}")
+
+    def _outcome(self, ruling: Ruling, in_use: Path | None) -> str:
+        name = self.run.name
+        if not self.held_back:
+            return f"run {name} is now in use." + (f" All the same: {ruling.why}" if ruling.why else "")
+        kept = "nothing is in use" if in_use is None else f"run {in_use.name} stays in use"
+        return (
+            f"run {name} was not put into use, {kept}. {ruling.why} 'python -m {self.package.name} promote {name} "
+            "--force' uses it all the same."
+        )
 
     @rank_zero_only
     def _say(self, text: str) -> None:

@@ -3,9 +3,17 @@
 import html
 from collections.abc import Callable
 
+import dashboard_home as made
 from test_dashboard_pages import check_calm, opened
+from test_dashboard_runs import named, older
 
+from dashboard.health import health
+from dashboard.road import ROOT, plan
+from data import runs
 from data.dataset import Dataset
+from data.report import file_sha256
+
+HELD = "20240701-120000-bad0"
 
 
 def test_a_dataset_says_whether_it_is_enough(small_dataset: Callable[..., Dataset]) -> None:
@@ -27,3 +35,52 @@ def test_what_does_not_apply_is_no_alarm(small_dataset: Callable[..., Dataset]) 
     text = html.unescape(check_calm(opened("datasets")))
     assert "There are no reviews: import them with their text, and label or stars." in text
     assert "Does not apply" in text
+
+
+# The gate -----------------------------------------------------------------------------------------------------------
+
+
+def held_back(data: Dataset, model: str = "recommender", **report: object) -> str:
+    """A run newer than the one in use that the gate did not let through."""
+    why = "It is worse than the run in use: NDCG@10 0.050 instead of 0.080 on the test split (2% passes for chance)."
+    ruled = {"gate": "keep", "used": False, "why": why, "told": [why], "doubts": []}
+    older(data, model, run_id=HELD, value=0.05, gate=ruled, **report)
+    return HELD
+
+
+def test_a_run_that_was_held_back_says_why(small_dataset: Callable[..., Dataset]) -> None:
+    data = small_dataset("demo")
+    made.write_everything(data)
+    made.write_recommender(data)
+    held_back(data)
+    app = opened("models")
+    text = html.unescape(check_calm(app))
+    assert "Held back" in text
+    assert "It is worse than the run in use: NDCG@10 0.050 instead of 0.080 on the test split" in text
+    named(app, "Use this run").click().run()
+    named(app, "Use it all the same").click().run()
+    assert "Held back" not in check_calm(app)
+    run = runs.current_run("demo", "recommender")
+    assert run is not None
+    assert run.name == HELD
+
+
+def test_after_a_training_that_was_held_back_nothing_asks_to_train_again(small_dataset: Callable[..., Dataset]) -> None:
+    """The tables changed, a run was trained on them and is worse than its baseline: what serves stays."""
+    data = small_dataset("demo")
+    made.write_everything(data)
+    made.write_run(data, "recommender", fingerprint="an earlier one")
+    before = next(one for one in health(data) if one.model == "recommender")
+    assert (before.state, before.mend) == ("To be trained again", "train")
+    step = next(step for step in plan("demo") if step.key == "fit-recommender")
+    assert step.state == "todo"
+
+    config = runs.QUICK_CONFIG["recommender"]
+    recipe = {"config": [config], "config_sha256": [file_sha256(ROOT / config)], "overrides": []}
+    held_back(data, fingerprint=data.fingerprint, recipe=recipe)
+    after = next(one for one in health(data) if one.model == "recommender")
+    assert (after.state, after.mend, after.kind) == ("A run was held back", "", "warn")
+    assert f"Run {HELD} knows the new tables, but was held back: It is worse" in " ".join(after.problems)
+    step = next(step for step in plan("demo") if step.key == "fit-recommender")
+    assert (step.state, step.why) == ("done", f"run {HELD} was no better than the one in use and was held back")
+    assert "A run was held back" in check_calm(opened("today"))

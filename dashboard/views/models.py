@@ -8,11 +8,12 @@ import streamlit as st
 
 from dashboard import charts, onboarding, page, run_list, store, tables
 from dashboard.health import promote_command
-from dashboard.learning import HALF_WIDTH, better, curves, metric_label, metric_names, read_curves, verdict
+from dashboard.learning import better, curves, metric_names, read_curves
 from dashboard.model_words import NAMES, QUESTIONS
 from dashboard.road import applicable
 from data import runs
 from data.dataset import Dataset
+from data.headline import HALF_WIDTH, metric_label, verdict
 from data.runs import Run
 
 
