@@ -171,6 +171,22 @@ def judge(run: Path, report: Mapping[str, Any], in_use: Path | None, strict: boo
     return Ruling(True, tuple(told), doubts=tuple(doubts))
 
 
+def outcome(run: Path, ruling: Ruling, in_use: Path | None, held: bool) -> str:
+    """What became of a new run, in a sentence or two, with the command that decides otherwise.
+
+    Args:
+        run: its folder.
+        ruling: on it.
+        in_use: the run that was in use before it.
+        held: whether it was held back.
+    """
+    if not held:
+        return f"run {run.name} is now in use." + (f" All the same: {ruling.why}" if ruling.why else "")
+    kept = "nothing is in use" if in_use is None else f"run {in_use.name} stays in use"
+    command = f"python -m {runs.PACKAGE[run.parent.name]} promote {run.name} --force"
+    return f"run {run.name} was not put into use, {kept}. {ruling.why} '{command}' uses it all the same."
+
+
 def held_back(dataset: str, model: str, fingerprint: str) -> runs.Run | None:
     """The newest run that was trained on the tables of this fingerprint and not put into use by the gate, if no newer
     one is in use; None otherwise."""

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 
-from data import gate, runs
+from data import command, gate, runs
+from data.card import write_card
+from data.dataset import open_dataset
 from data.errors import UserError
 from data.package import Package
 from data.served import promote
@@ -29,3 +31,26 @@ def promote_run(package: Package, argv: Sequence[str]) -> None:
     print(f"{model} of dataset '{dataset}' is now run {run.name}.")
     for doubt in filter(None, (ruling.why, *ruling.doubts)):
         print(f"- {doubt}")
+
+
+def write_cards(package: Package, argv: Sequence[str]) -> None:
+    """`card [RUN] [--data.dataset NAME]`: write the card of a run, or of each run in use of the dataset.
+
+    Raises:
+        UserError: there is no such run, or none in use.
+    """
+    parser = command.Parser(
+        prog=f"python -m {package.name} card", description="Write a run's model card, card.md in its folder."
+    )
+    parser.add_argument("run", metavar="RUN", nargs="?", help="a run's folder or its id (default: those in use)")
+    parser.add_argument("--data.dataset", dest="dataset", default="demo", help="of the runs in use (default: demo)")
+    asked = parser.parse_args(argv)
+    if asked.run is not None:
+        found = [runs.find_run(asked.run, package.models)]
+    else:
+        name = open_dataset(asked.dataset).name
+        found = [run for model in package.models if (run := runs.current_run(name, model)) is not None]
+        if not found:
+            runs.require_run(name, package.models[0])
+    for run in found:
+        print(f"Wrote {write_card(run)}.")

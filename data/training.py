@@ -33,15 +33,16 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from data import command, report, runs
 from data.arguments import one_sentence, run_of, with_defaults
 from data.atomic import atomic_file, write_json, write_text
+from data.card import write_card
 from data.checkpoints import slim
 from data.dataset import open_dataset
 from data.errors import UserError
-from data.gate import Gate, Ruling, judge
+from data.gate import Gate, judge, outcome
 from data.package import Package as Package
 from data.quiet import quiet_lightning
 from data.readiness import HORIZON_DAYS, readiness
 from data.refit import prepare_refit
-from data.run_commands import promote_run
+from data.run_commands import promote_run, write_cards
 from data.stages import Stages
 
 _OF_SETTINGS = re.compile(r"[/\\]torch[/\\](nn|optim)[/\\]")
@@ -62,6 +63,8 @@ def _dispatch(package: Package, argv: list[str]) -> None:
             package.further[argv[0]](argv[1:])
         elif argv[:1] == ["promote"]:
             promote_run(package, argv[1:])
+        elif argv[:1] == ["card"]:
+            write_cards(package, argv[1:])
         else:
             _lightning(package, argv)
     except ValueError as failure:
@@ -314,6 +317,7 @@ class _MarqueeCLI(LightningCLI):
             "dataset": self.dataset.name,
             "fingerprint": self.dataset.fingerprint,
             "as_of": None if self.dataset.as_of is None else self.dataset.as_of.isoformat(),
+            "data": report.data_of(self.dataset),
             "created_at": report.now(),
             "seed": self.config.fit.seed_everything,
             "device": _device(self.trainer),
@@ -334,23 +338,14 @@ class _MarqueeCLI(LightningCLI):
         shutil.rmtree(self.run / "checkpoints", ignore_errors=True)
         if not self.held_back:
             runs.promote(self.run)
+        write_card(self.run)
         for split, metrics in measured.get("metrics", {}).items():
             report.print_metrics(metrics, f"{self.model_name} on '{self.dataset.name}', {split}")
         for note in (*notes, *ruling.told):
             print(f"- {note}")
         for doubt in ruling.doubts:
             print(f"Warning: {doubt}")
-        print(f"Done in {seconds['total']:.0f} s: {self._outcome(ruling, in_use)}")
-
-    def _outcome(self, ruling: Ruling, in_use: Path | None) -> str:
-        name = self.run.name
-        if not self.held_back:
-            return f"run {name} is now in use." + (f" All the same: {ruling.why}" if ruling.why else "")
-        kept = "nothing is in use" if in_use is None else f"run {in_use.name} stays in use"
-        return (
-            f"run {name} was not put into use, {kept}. {ruling.why} 'python -m {self.package.name} promote {name} "
-            "--force' uses it all the same."
-        )
+        print(f"Done in {seconds['total']:.0f} s: {outcome(self.run, ruling, in_use, self.held_back)}")
 
     @rank_zero_only
     def _say(self, text: str) -> None:

@@ -84,3 +84,15 @@ def test_after_a_training_that_was_held_back_nothing_asks_to_train_again(small_d
     step = next(step for step in plan("demo") if step.key == "fit-recommender")
     assert (step.state, step.why) == ("done", f"run {HELD} was no better than the one in use and was held back")
     assert "A run was held back" in check_calm(opened("today"))
+
+
+# Cards --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_card_of_the_run_that_is_shown_is_offered(small_dataset: Callable[..., Dataset]) -> None:
+    data = small_dataset("demo")
+    made.write_everything(data)
+    app = opened("models")
+    check_calm(app)
+    offered = app.get("download_button")
+    assert [button.proto.label for button in offered if button.proto.label == "Model card"] == ["Model card"]

@@ -12,6 +12,7 @@ from dashboard.learning import better, curves, metric_names, read_curves
 from dashboard.model_words import NAMES, QUESTIONS
 from dashboard.road import applicable
 from data import runs
+from data.card import card
 from data.dataset import Dataset
 from data.headline import HALF_WIDTH, metric_label, verdict
 from data.runs import Run
@@ -77,6 +78,16 @@ def show_run(run: Run, model: str, trained_on: Dataset) -> None:
     with right:
         st.subheader("Trained on")
         page.facts(_trained_on(report))
+        st.download_button(
+            "Model card",
+            lambda: card(run.folder).encode(),
+            file_name=f"{model}-{run.id}.md",
+            mime="text/markdown",
+            key=f"card-{model}-{run.id}",
+            icon=":material/description:",
+            on_click="ignore",
+            help="What it is for, what it learned from, how good it is and where not, and how to make it again.",
+        )
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.subheader("Learning curves")
