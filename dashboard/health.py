@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from dashboard.drifted import noted
 from dashboard.road import REVIEWS_SCORED, SCORE_TABLE, applicable, refusal, run_ids, score_arguments, serving_run
 from data import home, runs
 from data.dataset import Dataset, open_dataset
@@ -68,6 +69,8 @@ def _health(data: Dataset, model: str, applies: bool) -> Health:
         if held is not None:
             problems.append(f"Run {held.id} knows the new tables, but was held back: {held.report['gate']['why']}")
         train = held is None
+    drifted = noted(data, model, run, str(report.get("fingerprint"))) if source == data.name else []
+    problems += drifted
     _, stale = scores_of(data, model, run)
     problems += [stale] if stale else []
     headline = headline_of(report)
@@ -77,7 +80,8 @@ def _health(data: Dataset, model: str, applies: bool) -> Health:
     commands = [runs.fit_command(source, model)] if train else []
     commands += [score_command(data, model)] if stale or train else []
     todo = "To be trained again" if train else "To be scored" if stale else ""
-    state = todo or ("A run was held back" if held else "Behind its baseline" if beaten else "All well")
+    seen = "A run was held back" if held else "Drifted" if drifted else "Behind its baseline" if beaten else "All well"
+    state = todo or seen
     kind = "warn" if problems else "good"
     mend = "train" if train else "score" if stale else ""
     return Health(model, kind, state, tuple(told), tuple(problems), tuple(commands), mend, run)

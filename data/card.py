@@ -1,8 +1,8 @@
 """Model cards: what a run is for, what it learned from, how good it is and where not, and how to make it again.
 
 `card.md` is written into the run's folder after each fit and by `python -m PACKAGE card [RUN]`, from the run's report,
-configuration and cases alone; nothing in it is typed in by hand but what a model is for. The form is that of Mitchell et
-al., "Model Cards for Model Reporting" (FAT* 2019), the header that of the Hugging Face Hub.
+configuration and cases alone; nothing in it is typed in by hand but what a model is for. The form is that of Mitchell
+et al., "Model Cards for Model Reporting" (FAT* 2019), the header that of the Hugging Face Hub.
 """
 
 from collections.abc import Mapping, Sequence

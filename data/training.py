@@ -39,6 +39,7 @@ from data.dataset import open_dataset
 from data.errors import UserError
 from data.gate import Gate, judge, outcome
 from data.package import Package as Package
+from data.profile import INPUTS, profile
 from data.quiet import quiet_lightning
 from data.readiness import HORIZON_DAYS, readiness
 from data.refit import prepare_refit
@@ -248,6 +249,7 @@ class _MarqueeCLI(LightningCLI):
         ended = time.perf_counter()
         if trainer.is_global_zero:
             datamodule.save(self.run)
+            profile(self.dataset, self.model_name).write(self.run / INPUTS)
             if self.package.complete is not None:
                 measured |= self.package.complete(self.run, datamodule)
             ended = time.perf_counter()

@@ -7,10 +7,11 @@ import dashboard_home as made
 from test_dashboard_pages import check_calm, opened
 from test_dashboard_runs import named, older
 
-from dashboard.health import health
+from dashboard.health import Health, health
 from dashboard.road import ROOT, plan
-from data import runs
-from data.dataset import Dataset
+from data import home, profile, runs
+from data.dataset import Dataset, Source, write_dataset
+from data.profile import keep_scores
 from data.report import file_sha256
 
 HELD = "20240701-120000-bad0"
@@ -96,3 +97,58 @@ def test_the_card_of_the_run_that_is_shown_is_offered(small_dataset: Callable[..
     check_calm(app)
     offered = app.get("download_button")
     assert [button.proto.label for button in offered if button.proto.label == "Model card"] == ["Model card"]
+
+
+# Drift --------------------------------------------------------------------------------------------------------------
+
+
+def kept_inputs(data: Dataset) -> None:
+    made.write_everything(data)
+    for model in runs.MODELS:
+        profile.profile(data, model).write(home.runs(data.name, model) / made.RUN / profile.INPUTS)
+        keep_scores(data.name, model, home.scores(data.name) / f"{profile.SCORES[model][0]}.parquet")
+
+
+def recommender_health(data: Dataset) -> Health:
+    return next(one for one in health(data) if one.model == "recommender")
+
+
+def test_what_drifted_is_told_on_models_and_today(small_dataset: Callable[..., Dataset]) -> None:
+    data = small_dataset("demo", n_users=120)
+    kept_inputs(data)
+    assert recommender_health(data).state == "All well"
+    app = opened("models")
+    text = check_calm(app)
+    assert "Tables and scores look like those of the training." in text
+    compared = next(frame.value for frame in app.dataframe if "PSI" in frame.value)
+    assert set(compared["State"]) == {"stable"}
+    assert {"Rating", "New members", "Score"} <= set(compared["What"])
+
+    tables = {table: data.read(table) for table in data.rows}
+    tables["interactions"]["rating"] = 1.0
+    data = write_dataset("demo", tables, sources=[Source("t", "t")], replace=True)
+    one = recommender_health(data)
+    assert (one.state, one.mend) == ("To be trained again", "train")
+    assert any(text.startswith("The data have changed since the training: rating (PSI ") for text in one.problems)
+    assert "The data have changed since the training: rating (PSI " in check_calm(opened("today"))
+    app = opened("models")
+    assert "The data have changed since the training: rating (PSI " in check_calm(app)
+    compared = next(frame.value for frame in app.dataframe if "PSI" in frame.value)
+    assert compared.set_index("What").at["Rating", "State"] == "drifted much"
+
+
+def test_scores_that_drifted_on_the_same_tables_are_told(small_dataset: Callable[..., Dataset]) -> None:
+    data = small_dataset("demo", n_users=120)
+    kept_inputs(data)
+    scored = made.retention(data)
+    made.write_scores(data, "retention", scored.assign(p_return=scored["p_return"] ** 4))
+    one = next(one for one in health(data) if one.model == "retention")
+    assert (one.state, one.kind) == ("Drifted", "warn")
+    assert one.problems[0].startswith("The scores have changed: chance to come back (PSI ")
+
+
+def test_a_run_without_a_picture_says_so_once(small_dataset: Callable[..., Dataset]) -> None:
+    made.write_everything(small_dataset("demo"))
+    text = check_calm(opened("models"))
+    assert text.count("kept no picture of its data") == 1
+    assert "PSI below 0.1" not in text

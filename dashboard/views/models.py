@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, onboarding, page, run_list, store, tables
+from dashboard import charts, drifted, onboarding, page, run_list, store, tables
 from dashboard.health import promote_command
 from dashboard.learning import better, curves, metric_names, read_curves
 from dashboard.model_words import NAMES, QUESTIONS
@@ -56,6 +56,8 @@ def render() -> None:
     show_run(chosen, model, store.dataset(source))
     if in_use is not None and chosen.id != in_use.id:
         run_list.comparison(chosen, in_use)
+    if chosen is in_use:
+        page.guarded(drifted.show)(store.dataset(source), model, chosen.folder)
     st.header("Runs")
     run_list.told_after(data, model)
     run_list.run_list(data, model, all_runs)
