@@ -47,6 +47,7 @@ from data.run_commands import promote_run, write_cards
 from data.stages import Stages
 
 _OF_SETTINGS = re.compile(r"[/\\]torch[/\\](nn|optim)[/\\]")
+_NOT_INSTALLED = re.compile(r"given class_path '\S+?(\w+)':\s+Requirement '([\w-]+)\S*' not met")
 
 
 def main(package: Package, args: Sequence[str] | None = None) -> int:
@@ -113,6 +114,8 @@ def _lightning(package: Package, argv: list[str]) -> None:
 def _mistake_behind(failure: BaseException | None) -> UserError | None:
     """The sentence behind an error: of a module or datamodule that refused its arguments (jsonargparse wraps it in a
     ValueError), or of a torch layer or optimiser that refused a setting, e.g. a dropout of 2."""
+    if (lacks := _NOT_INSTALLED.search(str(failure))) is not None:
+        return UserError(f"{lacks[1]} needs the package {lacks[2]}: 'pip install {lacks[2]}', or leave it out.")
     while failure is not None and not isinstance(failure, UserError):
         raised_in = traceback.extract_tb(failure.__traceback__)[-1:]
         if isinstance(failure, ValueError) and raised_in and _OF_SETTINGS.search(raised_in[0].filename):
@@ -161,11 +164,11 @@ class _MarqueeCLI(LightningCLI):
                 enable_version_counter=False,
             )
             kwargs = {"default_root_dir": str(self.run), **kwargs}
-            if config.get("logger") is None:
-                kwargs["logger"] = [
-                    CSVLogger(self.run, name="logs", version=""),
-                    TensorBoardLogger(self.run, name="logs", version="", default_hp_metric=False),
-                ]
+            if (logger := config.get("logger")) is not False:  # the Models page draws its curves from the CSV
+                if logger in (None, True):
+                    logger = TensorBoardLogger(self.run, name="logs", version="", default_hp_metric=False)
+                asked = list(logger) if isinstance(logger, (list, tuple)) else [logger]
+                kwargs["logger"] = [CSVLogger(self.run, name="logs", version=""), *asked]
             kwargs["callbacks"] = [*(config.get("callbacks") or []), self._best]
             self._in_lines = config.get("enable_progress_bar") is not False and not sys.stdout.isatty()
             if self._in_lines:

@@ -121,7 +121,7 @@ def test_sentiment_counts_each_label(marquee_home: object, positive: int, negati
 
 
 def test_stars_are_labels_and_copies_and_neutral_ones_are_none(marquee_home: object) -> None:
-    stars = reviews(30, 30).drop(columns="label").assign(stars=[5.0] * 25 + [3.0] * 5 + [1.0] * 30)
+    stars = reviews(30, 30).drop(columns="label").assign(stars=[5.0] * 10 + [4.0] * 15 + [3.0] * 5 + [2.0] * 30)
     stars.loc[:9, "text"] = [f"The SAME, text{mark}" for mark in "!.?!.?!.?!"]
     data = written(reviews=stars)
     assert [check.have for check in readiness(data, "sentiment").checks] == [16, 30]
@@ -156,8 +156,8 @@ def test_the_block_that_a_forecast_is_tested_on(marquee_home: object) -> None:
 
 
 def test_who_came_back_is_counted(marquee_home: object) -> None:
-    """Ten members come on the first and the last day, five on the first two."""
-    days = {f"back{i}": (0, 119) for i in range(10)} | {f"away{i}": (0, 1) for i in range(5)} | {"once": (119,)}
+    """Ten members come on the first day and 19 days before the clock, five on the first two days."""
+    days = {f"back{i}": (0, 100) for i in range(10)} | {f"away{i}": (0, 1) for i in range(5)} | {"once": (119,)}
     rows = [(user, f"i{day}", START + pd.Timedelta(days=day, hours=23)) for user, d in days.items() for day in d]
     found = readiness(
         written(interactions=pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])), "retention"
