@@ -16,6 +16,7 @@ from data import command
 from data.arguments import readable
 from data.engines import ENGINES, Engine
 from data.errors import UserError
+from data.profile import keep_scores
 
 
 def _engine(arguments: Namespace) -> dict[str, Any]:
@@ -226,9 +227,13 @@ def _run(argv: Sequence[str]) -> None:
     if arguments.out is not None and arguments.out.is_dir():
         arguments.out = arguments.out / _DEFAULT_NAME[parsed.subcommand]
     out = _SCORERS[parsed.subcommand](arguments)
+    whole = arguments.out is None and arguments.get("users", "all") == "all"
+    if whole and parsed.subcommand in _MODEL:  # the dashboard's table, which later ones are compared with
+        keep_scores(arguments.dataset, _MODEL[parsed.subcommand], out)
     print(f"Wrote {out} in {time.perf_counter() - started:.0f} s.")
 
 
+_MODEL = {"recommend": "recommender", "reviews": "sentiment", "engagement": "engagement", "retention": "retention"}
 _DEFAULT_NAME = {
     "recommend": "recommendations.parquet",
     "reviews": "review_scores.parquet",

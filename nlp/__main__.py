@@ -1,4 +1,4 @@
-"""`python -m nlp fit|validate|test|predict|evaluate|promote|aspects|export`: review sentiment.
+"""`python -m nlp fit|validate|test|predict|evaluate|promote|card|aspects|export`: review sentiment.
 
 data/training.py does the work; `aspects` and `export` are nlp/aspect_fit.py and nlp/export.py.
 """

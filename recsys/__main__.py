@@ -1,4 +1,4 @@
-"""`python -m recsys fit|validate|test|predict|evaluate|promote`: the recommender's command.
+"""`python -m recsys fit|validate|test|predict|evaluate|promote|card`: the recommender's command.
 
 python -m recsys fit --config recsys/configs/quick.yaml --data.dataset demo
 python -m recsys evaluate --data.dataset demo --protocol temporal
