@@ -15,7 +15,7 @@ def slim(source: Path, target: Path) -> int:
     Returns:
         The number of epochs that it has seen.
     """
-    checkpoint = torch.load(source, map_location="cpu", weights_only=False)  # written by us a moment ago
+    checkpoint = torch.load(source, map_location="cpu", weights_only=True)
     with atomic_file(target) as temporary:
         torch.save({key: checkpoint[key] for key in _KEPT if key in checkpoint}, temporary)
     return int(checkpoint["epoch"]) + 1

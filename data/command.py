@@ -51,7 +51,7 @@ def run(main: Callable[[], None]) -> int:
 
 def describe_os_error(failure: OSError) -> str | None:
     """One sentence for a machine's limits that the user can mend (full or read-only disk, permission), else None."""
-    where = failure.filename or "the disk"
+    where = failure.filename2 or failure.filename or "the disk"  # of a copy it is the second that is written
     number = failure.errno
     if number is None and "No space left" in str(failure):
         number = errno.ENOSPC
@@ -61,6 +61,10 @@ def describe_os_error(failure: OSError) -> str | None:
         return f"{where} is on a read-only disk: set MARQUEE_HOME to a folder that can be written."
     if number in (errno.EACCES, errno.EPERM):
         return f"No permission for {where}: change its permissions or set MARQUEE_HOME to a folder that can be written."
+    if number in (errno.ENOTDIR, errno.EEXIST):
+        return f"{where} is in the way: it should be a folder, so move it or set MARQUEE_HOME to another one."
+    if number in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE):
+        return f"{where} cannot be used ({os.strerror(number)}): mend that or set MARQUEE_HOME to another disk."
     return None
 
 

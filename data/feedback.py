@@ -53,7 +53,8 @@ def _rewriting(name: str) -> Iterator[Path]:
     open_dataset(name)
     with only_writer(name):
         for left in root.glob(f".{name}.*.work"):  # of a command that was killed
-            shutil.rmtree(left, ignore_errors=True)
+            if "." not in left.name.removeprefix(f".{name}.").removesuffix(".work"):  # not of dataset NAME.more
+                shutil.rmtree(left, ignore_errors=True)
         try:
             with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=".work", dir=root) as folder:
                 yield Path(folder)

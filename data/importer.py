@@ -7,10 +7,9 @@ A row that breaks a rule is left out and written to `rejects.csv` with its file,
 import hashlib
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +27,7 @@ from data.dataset import Dataset, Source, only_writer, write_dataset
 from data.errors import UserError
 from data.rejects import Reasons, Rejects, Seen, broken_rules
 from data.tablefile import Block, open_table
+from data.workspace import workspace
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ def import_dataset(
     opened = {table: open_table(path, columns.KNOWN) for table, path in files.items()}
     columns.check_map(opened, mapping or {})
     choices = {table: columns.choose(table, file, mapping or {}) for table, file in opened.items()}
-    with _workspace() as folder, ExitStack() as stack:
+    with workspace(home.home() / "tables", ".import") as folder, ExitStack() as stack:
         rejects = stack.enter_context(Rejects(folder / REJECTS))
         reports = []
         for table, file in opened.items():
@@ -387,12 +387,3 @@ def strangers(folder: Path, tables: set[str]) -> list[str]:
 def _checksum(path: Path) -> str:
     with path.open("rb") as handle:
         return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"
-
-
-@contextmanager
-def _workspace() -> Iterator[Path]:
-    """A hidden folder on the disk of the tables, so that a streamed file moves into its dataset by a rename."""
-    root = home.home() / "tables"
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".import-") as folder:
-        yield Path(folder)

@@ -60,7 +60,7 @@ class Job:
     @property
     def seconds(self) -> float:
         end = dt.datetime.fromisoformat(self.ended_at) if self.ended_at else dt.datetime.now(dt.UTC)
-        return (end - dt.datetime.fromisoformat(self.started_at)).total_seconds()
+        return max(0.0, (end - dt.datetime.fromisoformat(self.started_at)).total_seconds())  # a clock may be put back
 
 
 def start(kind: str, argv: Sequence[str], *, lock: str | None = None, cwd: Path | None = None, stdin: str = "") -> Job:
@@ -110,7 +110,7 @@ def start(kind: str, argv: Sequence[str], *, lock: str | None = None, cwd: Path 
             shutil.rmtree(folder, ignore_errors=True)
             raise UserError(f"{holder} is still running and uses the same data: wait for its end or cancel it first.")
         if current["state"] != "starting":
-            _prune()
+            _prune(keep=job_id)
             return _job(current)
         if runner.poll() is not None and _read(folder)["state"] == "starting":
             break
@@ -227,8 +227,8 @@ def _birth(pid: int) -> str | None:
     return "alive"
 
 
-def _prune() -> None:
-    ended = [job for job in list_jobs()[KEEP:] if job.state != "running"]
+def _prune(keep: str) -> None:
+    ended = [job for job in list_jobs()[KEEP:] if job.state != "running" and job.id != keep]
     for job in ended:
         shutil.rmtree(job.log.parent, ignore_errors=True)
 

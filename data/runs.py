@@ -12,6 +12,7 @@
 A run is finished when it has its report.json, which is written last; only a finished run can become current.
 """
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -52,12 +53,15 @@ class Run:
 
 def new_run(dataset: str, model: str) -> Path:
     """Make the folder of a new run: its id is the time in UTC and four random digits, so ids sort by age."""
-    run_id = os.environ.get(RUN_ID_VARIABLE)
-    if not run_id:
-        run_id = f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    folder = home.runs(dataset, model) / run_id
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    root = home.runs(dataset, model)
+    if shared := os.environ.get(RUN_ID_VARIABLE):
+        (root / shared).mkdir(parents=True, exist_ok=True)
+        return root / shared
+    while True:  # a second that comes twice, when a clock is put back, may bring the same digits
+        folder = root / f"{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
 
 
 def is_finished(run: Path) -> bool:
@@ -153,8 +157,11 @@ def read_report(run: Path) -> dict[str, Any]:
     """
     path = run / "report.json"
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as failure:
+        found = json.loads(path.read_text("utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it holds no object")
+        return found
+    except (OSError, ValueError, RecursionError) as failure:
         raise UserError(f"{path} cannot be read ({failure}): choose another run or train again.") from None
 
 

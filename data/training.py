@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
@@ -267,11 +268,16 @@ class _MarqueeCLI(LightningCLI):
 
     def _train(self, trainer: pl.Trainer, model: pl.LightningModule, datamodule: Any, ckpt_path: str | None) -> None:
         try:
-            trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=False if ckpt_path else None)
+            trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True if ckpt_path else None)
         except SystemExit:
             if not trainer.interrupted:
                 raise
         except Exception as failure:
+            if ckpt_path and isinstance(failure, UnpicklingError):
+                raise UserError(
+                    f"--ckpt_path {ckpt_path} is damaged or holds more than plain weights and states, which could be "
+                    "a program: leave the flag out to start over."
+                ) from failure
             if ckpt_path and isinstance(failure, (RuntimeError, EOFError, KeyError)):
                 raise UserError(
                     f"--ckpt_path {ckpt_path} cannot be resumed from ({str(failure).splitlines()[0]}): "

@@ -239,7 +239,7 @@ def large(file) -> Path:
 
 def assert_old_dataset_alone(home: Path) -> None:
     assert open_dataset("mine").interactions()["user_id"].tolist() == ["old"]
-    assert {p.name for p in (home / "tables").iterdir()} <= {"mine", ".mine.lock"}
+    assert {p.name for p in (home / "tables").iterdir()} <= {"mine", ".mine.lock", ".import.lock"}
 
 
 def test_a_full_disk_leaves_the_old_dataset(large, marquee_home):
