@@ -72,14 +72,15 @@ def show(data: Dataset, model: str, run: Path) -> None:
             "Of": [change.of for change in found.changes],
             "Then": [change.then for change in found.changes],
             "Now": [change.now for change in found.changes],
-            "PSI": [change.psi for change in found.changes],
-            "JS": [change.distance for change in found.changes],
-            "New": [None if change.share is None else 100 * change.share for change in found.changes],
+            # As text: an empty cell is better than the word None, and equal lengths sort like their numbers.
+            "PSI": ["" if change.psi is None else f"{change.psi:.3f}" for change in found.changes],
+            "JS": ["" if change.distance is None else f"{change.distance:.3f}" for change in found.changes],
+            "New": ["" if change.share is None else f"{change.share:.0%}" for change in found.changes],
             "State": [change.state for change in found.changes],
         }
     )
     said = "How far each distribution has moved since the training"
-    tables.table(frame, f"drift-{run.name}", said, formats={"PSI": "%.3f", "JS": "%.3f", "New": "%.0f %%"})
+    tables.table(frame, f"drift-{run.name}", said)
     st.caption(
         "PSI below 0.1: stable, from 0.25 on: drifted much; what so few values do by chance is no drift. JS: "
         "Jensen-Shannon distance, 0 to 1. Then and now: how many values were counted."
