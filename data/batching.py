@@ -40,7 +40,9 @@ class Batcher(Generic[Question, Answer]):
             QueueFullError: too many wait already.
         """
         if len(self._waiting) >= self._limit:
-            raise QueueFullError
+            self._waiting = [(other, told) for other, told in self._waiting if not told.done()]  # who gave up is out
+            if len(self._waiting) >= self._limit:
+                raise QueueFullError
         told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((question, told))
         if self._worker is None or self._worker.done():
