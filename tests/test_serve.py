@@ -116,7 +116,9 @@ def test_requests_of_the_same_moment_share_a_pass(home: Path, monkeypatch: pytes
         asked = [f"u{1 + i % 10}" for i in range(30)]
         with concurrent.futures.ThreadPoolExecutor(30) as pool:
             found = list(pool.map(lambda member: picks(client, member, k=4), asked))
-    assert len(passes) <= 3
+            assert len(passes) <= 3
+            lengths = list(pool.map(lambda k: len(picks(client, "u1", k=k)), [1, 5, 2, 5, 1]))
+    assert lengths == [1, 5, 2, 5, 1]  # each its own kind of list
     assert max(len(members) for members in passes) == 10  # nobody twice in a pass
     for member, mine in zip(asked, found, strict=True):
         if member in alone:
