@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from data import home
 from data.errors import UserError
-from data.shards import Scorer, Shards, Work
+from data.shards import Scorer, Shards, Work, keep
 
 ENGINES = ("local", "ray")
 _TRIES = 3  # of a shard, or of all processes without a shard more
@@ -96,6 +96,8 @@ def score_missing(
                 f"Interrupted: {shards.scored():,} of {len(shards.things):,} {unit}s are scored and kept. Run the "
                 "same command to go on."
             ) from None
+        finally:
+            keep(shards)
 
 
 # Processes of this machine -------------------------------------------------------------------------------------------

@@ -112,8 +112,15 @@ def shards_in(
         if other.is_dir() and other != folder:
             shutil.rmtree(other, ignore_errors=True)
     folder.mkdir(exist_ok=True)
-    write_json(parts / STATE, asked)
-    return Shards(Work(open_scorer, target, folder), things, size)
+    shards = Shards(Work(open_scorer, target, folder), things, size)
+    keep(shards)
+    return shards
+
+
+def keep(shards: Shards) -> None:
+    """Let the parts folder stand if something fails, where anything is scored; see data/parts.py."""
+    if shards.scored():
+        write_json(shards.work.folder.parent / STATE, {"shards": shards.work.folder.name})
 
 
 def digest(values: np.ndarray) -> str:

@@ -141,6 +141,7 @@ def test_03_a_title_is_found_in_spite_of_a_typo_and_opened(visit: Visit) -> None
     expect(heading).to_be_visible()
     settled(page)
     expect(page.get_by_text(f"match for Member {visit.member}")).to_be_visible()
+    expect(visit.shelf("More like").locator(".card").first).to_be_visible()
     assert len(visit.cards("More like")) >= 5
     visit.end("03-title")
 
