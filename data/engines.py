@@ -25,7 +25,7 @@ from data.errors import UserError
 from data.shards import Scorer, Shards, Work, keep
 
 ENGINES = ("local", "ray")
-_TRIES = 3  # of a shard, or of all processes without a shard more
+_TRIES = 3  # of a pool of processes that scores nothing
 _CONNECT_SECONDS = 10
 _IN_HAND = 2  # shards that wait for each process
 

@@ -52,8 +52,8 @@ def score_reviews(
     """Score a dataset's reviews into `review_scores.parquet` (data/schema.py) and return its path.
 
     A review with an `item_id` keeps it, with confidence 1; others are linked where a title is found for certain
-    (nlp/linking.py). Nothing is sent: `reply_draft` is a draft. One that is stopped goes on with
-    the same call where it was.
+    (nlp/linking.py). Nothing is sent: `reply_draft` is a draft. One that is stopped goes on with the
+    same call where it was.
 
     Args:
         out: the file; default `scores/<dataset>/review_scores.parquet`.

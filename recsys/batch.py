@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -102,7 +101,7 @@ def _told(target: Path, new: np.ndarray | None) -> str:
     return f"{int(new.sum()):,} of {len(new):,} members have new events and are scored."
 
 
-def _opened(run: Path, top_k: int, reasons: bool) -> Any:
+def _opened(run: Path, top_k: int, reasons: bool) -> shards.Scorer:
     """What scores members in a process of its own."""
     return partial(_scored, Recommender.load(run, "auto"), top_k, reasons)
 
