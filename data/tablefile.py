@@ -138,6 +138,8 @@ def _open_parquet(path: Path) -> "ParquetFile":
     except (pa.ArrowException, OSError) as failure:
         raise UserError(f"{path} cannot be read as Parquet ({_first_line(failure)}): write it again.") from None
     refuse_unpacked(path, unpacked)
+    if twice := next((name for name in columns if columns.count(name) > 1), None):
+        raise UserError(f"{path} has several columns called '{twice[:60]}': give each a name of its own.")
     return ParquetFile(path, columns)
 
 
