@@ -21,6 +21,7 @@ from data.dataset import Dataset, open_dataset
 from data.errors import UserError
 from data.served import load_served
 from data.workspace import workspace
+from recsys.__main__ import main as recsys_main
 
 ROOT = Path(__file__).resolve().parents[1]
 Make = Callable[..., Dataset]
@@ -44,7 +45,7 @@ def toy_config(tmp_path: Path, epochs: int) -> str:
     config = tmp_path / f"toy{epochs}.yaml"
     content = {
         "trainer": {"max_epochs": epochs, "accelerator": "cpu", "enable_progress_bar": False},
-        "model": {"class_path": "toy_package.Toy"},
+        "model": {"class_path": "toy_package.Toy", "init_args": {"learning_rate": 0.2}},
         "data": {"class_path": "toy_package.ToyData"},
     }
     config.write_text(yaml.safe_dump(content))
@@ -59,13 +60,14 @@ def test_two_trainings_while_the_dataset_is_replaced_and_a_run_promoted(
 ) -> None:
     """One of two trainings is refused; the other, the imports and the promotions each end well, and all is whole."""
     small_dataset(n_users=6, n_items=20, reviews=0)
-    fit = ["-m", "toy_command", "fit", "--data.dataset", "small", "--config"]
-    assert ended(start(*fit, toy_config(tmp_path, 1)))[0] == 0
+    fit, of = ["-m", "toy_command", "fit", "--config"], ["--data.dataset", "small"]
+    code, said = ended(start(*fit, toy_config(tmp_path, 1), *of))
+    assert code == 0, said
     first = runs.current_run("small", "recommender")
     assert first is not None
     log = tmp_path / "log.csv"
     log.write_text("user,item,ts\n" + "".join(f"new{n % 9},{n % 40},2024-01-{1 + n % 28:02}\n" for n in range(400)))
-    trainings = [start(*fit, toy_config(tmp_path, 60)) for _ in range(2)]
+    trainings = [start(*fit, toy_config(tmp_path, 25), *of) for _ in range(2)]
     others = [
         start("-m", "data", "import", "--name", "small", "--replace", "--interactions", str(log)),
         start("-m", "data", "import", "--name", "small", "--replace", "--interactions", str(log)),
@@ -89,10 +91,9 @@ def test_two_trainings_while_the_dataset_is_replaced_and_a_run_promoted(
 
 def test_scoring_while_promoting_writes_one_run_whole(small_dataset: Make, marquee_home: Path) -> None:
     small_dataset(n_users=12, n_items=20, reviews=0)
-    fit = ["-m", "recsys", "fit", "--config", "recsys/configs/quick.yaml", "--data.dataset", "small"]
+    fit = ["fit", "--config", "recsys/configs/quick.yaml", "--data.dataset", "small"]
     for _ in range(2):
-        done = start(*fit, "--trainer.max_epochs", "1", "--model.size", "8", "--model.hidden", "8")
-        assert ended(done)[0] == 0
+        assert recsys_main([*fit, "--trainer.max_epochs", "1", "--model.size", "8", "--model.hidden", "8"]) == 0
     both = runs.list_runs("small", "recommender")
     scoring = start("score.py", "recommend", "--dataset", "small", "--top-k", "3")
     turns = 0
