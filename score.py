@@ -1,6 +1,6 @@
 """Batch scoring: `python score.py recommend|reviews|engagement|retention|winback --dataset NAME [--out PATH]`.
 
-The models' own scorers do the work (recsys/scorer.py, nlp/scorer.py, forecasting/scorer.py); this script reads the
+The models' own scorers do the work (recsys/batch.py, nlp/batch.py, forecasting/scorer.py); this script reads the
 arguments, keeps memory bounded by letting them write as they go, and tells where the result is.
 """
 
@@ -8,16 +8,25 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from data import command
 from data.arguments import readable
+from data.engines import ENGINES, Engine
 from data.errors import UserError
+from data.profile import keep_scores
+
+
+def _engine(arguments: Namespace) -> dict[str, Any]:
+    """Who scores, and in what pieces."""
+    asked: dict[str, Any] = {"engine": Engine(arguments.engine, arguments.processes, arguments.address)}
+    return asked if arguments.shard_size is None else asked | {"shard_size": arguments.shard_size}
 
 
 def _recommend(arguments: Namespace) -> Path:
-    from recsys.scorer import score
+    from recsys.batch import score
 
     return score(
         arguments.dataset,
@@ -25,12 +34,15 @@ def _recommend(arguments: Namespace) -> Path:
         users=arguments.users,
         top_k=arguments.top_k,
         reasons=arguments.reasons,
+        changed_only=arguments.changed_only,
+        sharded=arguments.sharded,
+        **_engine(arguments),
     )
 
 
 def _reviews(arguments: Namespace) -> Path:
     if arguments.input is None:
-        from nlp.scorer import score_reviews
+        from nlp.batch import score_reviews
 
         return score_reviews(
             arguments.dataset,
@@ -39,6 +51,13 @@ def _reviews(arguments: Namespace) -> Path:
             tone=arguments.tone,
             service=arguments.service,
             reply_model=arguments.reply_model,
+            changed_only=arguments.changed_only,
+            **_engine(arguments),
+        )
+    if _engine(arguments) != {"engine": Engine()} or arguments.changed_only:
+        raise UserError(
+            "--input is scored by this process, and goes on where it was stopped: leave out --engine, --processes, "
+            "--shard-size and --changed-only, which are for the reviews of a dataset."
         )
     if arguments.out is None:
         raise UserError("--input needs --out FILE: the scored copy of the table is written there.")
@@ -70,7 +89,7 @@ def _engagement(arguments: Namespace) -> Path:
 def _retention(arguments: Namespace) -> Path:
     from forecasting.scorer import score_retention
 
-    return score_retention(arguments.dataset, arguments.out, users=arguments.users)
+    return score_retention(arguments.dataset, arguments.out, users=arguments.users, **_engine(arguments))
 
 
 def _winback(arguments: Namespace) -> Path:
@@ -103,6 +122,24 @@ _INPUT = (
 )
 
 
+_BY_ENGINE = ("recommend", "reviews", "retention")
+_BY_CHANGE = ("recommend", "reviews")  # where what is new of one says nothing of others
+
+
+def _add_engine(sub: ArgumentParser) -> None:
+    sub.add_argument("--engine", type=str, default="local", help=f"Who scores: {' or '.join(ENGINES)}.")
+    sub.add_argument("--address", type=str | None, default=None, help="Of a Ray cluster; default: Ray on this machine.")
+    sub.add_argument(
+        "--processes", type=int | None, default=None, help="How many hold the model; default: one, with all cores."
+    )
+    sub.add_argument(
+        "--shard-size",
+        type=int | None,
+        default=None,
+        help="How many members or reviews are taken at a time; what is scored is kept if the command is stopped.",
+    )
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(prog="score.py", description="Score a dataset with the models in use.", exit_on_error=False)
     commands = parser.add_subcommands()
@@ -119,7 +156,16 @@ def _parser() -> ArgumentParser:
         sub.add_argument("--out", type=Path | None, default=None, help="File to write; default scores/<dataset>/.")
         if name in ("recommend", "retention"):
             sub.add_argument("--users", type=str, default="all", help="all, a comma-separated list, or a file of ids.")
+        if name in _BY_ENGINE:
+            _add_engine(sub)
+        if name in _BY_CHANGE:
+            sub.add_argument(
+                "--changed-only", type=bool, default=False, help="Score what is new; keep the rows of the last time."
+            )
         if name == "recommend":
+            sub.add_argument(
+                "--sharded", type=bool, default=False, help="Write --out as a folder of many Parquet files instead."
+            )
             sub.add_argument("--top-k", type=int, default=20, help="Titles for each member.")
             sub.add_argument(
                 "--reasons", type=bool, default=True, help="Name the event behind each title; false: faster."
@@ -171,15 +217,23 @@ def _run(argv: Sequence[str]) -> None:
     arguments = parsed[parsed.subcommand]
     if arguments.dataset is None and arguments.get("input") is None:
         arguments.dataset = "demo"
-    for flag, value in (("--top-k", arguments.get("top_k")), ("--limit", arguments.get("limit"))):
+    for flag, value in (
+        ("--top-k", arguments.get("top_k")),
+        ("--limit", arguments.get("limit")),
+        ("--shard-size", arguments.get("shard_size")),
+    ):
         if value is not None and value < 1:
             raise UserError(f"{flag} {value} asks for nothing: give a number of 1 or more.")
     if arguments.out is not None and arguments.out.is_dir():
         arguments.out = arguments.out / _DEFAULT_NAME[parsed.subcommand]
     out = _SCORERS[parsed.subcommand](arguments)
+    whole = arguments.out is None and arguments.get("users", "all") == "all"
+    if whole and parsed.subcommand in _MODEL:  # the dashboard's table, which later ones are compared with
+        keep_scores(arguments.dataset, _MODEL[parsed.subcommand], out)
     print(f"Wrote {out} in {time.perf_counter() - started:.0f} s.")
 
 
+_MODEL = {"recommend": "recommender", "reviews": "sentiment", "engagement": "engagement", "retention": "retention"}
 _DEFAULT_NAME = {
     "recommend": "recommendations.parquet",
     "reviews": "review_scores.parquet",

@@ -12,7 +12,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard.colours import colours as colours
-from dashboard.learning import metric_label
+from data.headline import metric_label
 from data.schema import DATE
 
 GOOD, WARN, BAD = "#30A46C", "#F5A524", "#E5484D"

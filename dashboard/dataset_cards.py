@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
-from dashboard import access, forgetting, job_list, page, store
+from dashboard import access, enough, forgetting, job_list, page, store
 from data import events, home, jobs
 from data.as_csv import as_csv
 from data.dataset import Dataset, list_datasets, open_dataset
@@ -73,6 +73,7 @@ def _card(name: str) -> None:
             )
         with right:
             page.facts([*_sources(data), *(("Note", note) for note in data.notes)])
+        page.guarded(enough.show)(data)
         with st.container(horizontal=True):
             _check(data)
             _downloads(data)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from dashboard.learning import headline_of, verdict
+from dashboard.drifted import noted
 from dashboard.road import REVIEWS_SCORED, SCORE_TABLE, applicable, refusal, run_ids, score_arguments, serving_run
 from data import home, runs
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
+from data.gate import held_back
+from data.headline import headline_of, verdict
 from data.words import count, when
 
 
@@ -60,9 +62,15 @@ def _health(data: Dataset, model: str, applies: bool) -> Health:
     foreign = "" if source == data.name else f", of dataset '{source}'"
     told = [f"{_since(run, report.get('created_at', ''))}{foreign}.", verdict(report)]
     problems, train = [], False
+    held = None
     if report.get("fingerprint") not in (None, trained_on.fingerprint):
+        held = held_back(source, model, trained_on.fingerprint)
         problems.append(f"Dataset '{source}' has changed since this training.")
-        train = True
+        if held is not None:
+            problems.append(f"Run {held.id} knows the new tables, but was held back: {held.report['gate']['why']}")
+        train = held is None
+    drifted = noted(data, model, run, str(report.get("fingerprint"))) if source == data.name else []
+    problems += drifted
     _, stale = scores_of(data, model, run)
     problems += [stale] if stale else []
     headline = headline_of(report)
@@ -72,7 +80,8 @@ def _health(data: Dataset, model: str, applies: bool) -> Health:
     commands = [runs.fit_command(source, model)] if train else []
     commands += [score_command(data, model)] if stale or train else []
     todo = "To be trained again" if train else "To be scored" if stale else ""
-    state = todo or ("Behind its baseline" if beaten else "All well")
+    seen = "A run was held back" if held else "Drifted" if drifted else "Behind its baseline" if beaten else "All well"
+    state = todo or seen
     kind = "warn" if problems else "good"
     mend = "train" if train else "score" if stale else ""
     return Health(model, kind, state, tuple(told), tuple(problems), tuple(commands), mend, run)

@@ -3,9 +3,9 @@
 import importlib
 from pathlib import Path
 
-from dashboard.learning import headline_of, metric_label
-from data import jobs, runs
+from data import gate, jobs, runs
 from data.dataset import list_datasets
+from data.headline import headline_of, metric_label
 from data.runs import Run
 
 ASKED_LIVE = ("recommender", "sentiment")  # pages ask these models themselves, beside the scores on disk
@@ -33,30 +33,22 @@ def against(run: Run, in_use: Run | None) -> list[str]:
     """What speaks against using a run, in sentences; empty when nothing does."""
     told = []
     if _is_training(run.folder.parents[1].name, run.folder.parent.name):
-        told.append("A training of this model runs now: at its end, its own run comes into use instead of this one.")
-    found = headline_of(run.report)
-    if found is None:
+        told.append(
+            "A training of this model runs now: at its end, its own run comes into use instead of this one, unless it "
+            "is worse."
+        )
+    if headline_of(run.report) is None:
         return [*told, "Its report holds no headline figure, so nobody knows how good it is."]
-    now = headline_of(in_use.report) if in_use is not None else None
-    if now is not None and (now.metric, now.split) == (found.metric, found.split):
-        if (found.value < now.value) if found.higher else (found.value > now.value):
+    now = None
+    if in_use is not None:
+        now = gate.with_run(run.folder, run.report, in_use.folder, in_use.report)
+        if now is None:
             told.append(
-                f"It is worse than the run in use: {metric_label(found.metric)} {found.value:.3f} instead of "
-                f"{now.value:.3f} on the {found.split} split."
+                "The two were measured on different tables, or by another metric or split: which is better is not "
+                "known."
             )
-    elif now is not None:
-        told.append("It was measured by another metric or split than the run in use: which is better is not known.")
-    if found.is_worse:
-        told.append(f"It is worse than its best baseline, {found.best} ({found.other:.3f}, it {found.value:.3f}).")
-    if in_use is not None and not measured_alike(run, in_use):
-        told.append("The two were measured on different tables, so their figures do not compare exactly.")
-    return told
-
-
-def measured_alike(run: Run, other: Run) -> bool:
-    """Whether the figures of two runs are of the same tables and the same split."""
-    one, two = ((r.report.get("fingerprint"), (r.report.get("split") or {}).get("protocol")) for r in (run, other))
-    return one == two
+    baseline = gate.with_baseline(run.folder, run.report)
+    return told + [comparison.told for comparison in (now, baseline) if comparison is not None and comparison.below]
 
 
 def _beside(run: Run, in_use: Run | None) -> str:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from dashboard.model_words import TRAINED
 from data import catalogue, home, report, runs
 from data.dataset import Dataset, list_datasets, open_dataset
+from data.gate import held_back
 from data.schema import LABEL, STARS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,6 +166,10 @@ def _fit_step(name: str, model: str, data: Dataset | None) -> Step:
         return Step(key, label, "todo", "", argv)
     found = runs.read_report(run)
     if found.get("fingerprint") != data.fingerprint:
+        held = held_back(name, model, data.fingerprint)
+        hashes = _as_list(((held.report if held else {}).get("recipe") or {}).get("config_sha256"))
+        if held is not None and hashes == [report.file_sha256(ROOT / config)]:
+            return Step(key, label, "done", f"run {held.id} was no better than the one in use and was held back", argv)
         return Step(key, label, "todo", "", argv)
     recipe = found.get("recipe") or {}
     configs, hashes = (_as_list(recipe.get(part)) for part in ("config", "config_sha256"))

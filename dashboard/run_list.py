@@ -12,11 +12,13 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import access, health, page, promotion, scoring, tables
-from dashboard.learning import Delta, Headline, compared, headline_of, metric_label
+from dashboard.learning import Delta, compared
 from dashboard.road import serving_run
 from data import home, runs
 from data.dataset import Dataset
 from data.errors import UserError
+from data.gate import measured_alike
+from data.headline import Headline, headline_of, metric_label
 from data.runs import Run
 
 LISTED = 8
@@ -134,7 +136,7 @@ def comparison(run: Run, in_use: Run) -> None:
     said = "Metrics of this run and of the one in use"
     figures = dict.fromkeys(("This run", "In use"), "%.4f")
     tables.table(_deltas(deltas[:METRICS_SHOWN]), f"beside-{run.id}", said, formats=figures, widths={"Change": 200})
-    same = promotion.measured_alike(run, in_use)
+    same = measured_alike(run.report, in_use.report)
     st.caption(
         page.plain(
             f"Of each run's own method, on the {deltas[0].split} split"
@@ -211,9 +213,13 @@ def _row(run: Run) -> str:
     seconds = (report.get("seconds") or {}).get("total")
     facts = [f"{page.duration(seconds)} on {report.get('device', 'an unknown device')}"] if seconds else []
     facts.append(run.id)
+    ruled = report.get("gate") or {}
+    held = ""
+    if ruled.get("used") is False and not run.is_current:
+        held = f"<p class='mq-row-said'>{page.sign('warn', 'Held back')} {html.escape(str(ruled.get('why', '')))}</p>"
     return (
         f"<p style='margin:0'><b>{html.escape(trained_at(run) or 'At an unknown time')} UTC</b></p>"
-        f"<p class='mq-row-said'>{html.escape(_headline_words(found))}</p>"
+        f"<p class='mq-row-said'>{html.escape(_headline_words(found))}</p>{held}"
         f"<p class='mq-small mq-muted' style='overflow-wrap:anywhere'>{html.escape(' · '.join(facts))}</p>"
     )
 

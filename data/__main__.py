@@ -1,9 +1,11 @@
-"""`python -m data list | fetch | describe | import | validate | export-events | forget`: datasets, from the sources
-to the disk, with what members did in the dashboard, and without whom they are to forget.
+"""`python -m data list | fetch | describe | ready | drift | import | validate | export-events | forget`: datasets, from
+the sources to the disk, with what members did in the dashboard, and without whom they are to forget.
 
 python -m data list
 python -m data fetch ml-100k
 python -m data describe ml-100k
+python -m data ready ml-100k
+python -m data drift ml-100k
 python -m data import --name mine --interactions ratings.csv --items movies.csv --map user_id=userId,timestamp=ts
 python -m data validate mine
 python -m data export-events mine
@@ -12,12 +14,15 @@ python -m data forget USER --dataset mine
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data import command
 from data.errors import UserError
+from data.monitor import drift_command, ready_command
+from data.printed import print_table
+from data.runs import MODELS
 
 if TYPE_CHECKING:
     from data.importer import FileReport
@@ -39,6 +44,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--replace", action="store_true", help="fetch it again even if it is there")
     sub = add("describe", "show what a dataset holds and where it comes from", _describe)
     sub.add_argument("name", metavar="NAME")
+    sub = add("ready", "say for each model whether a dataset is enough, and what is missing", ready_command)
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("--model", action="append", choices=MODELS, help="only this model (may be given again)")
+    sub.add_argument("--strict", action="store_true", help="exit with 2 when a model is not ready")
+    sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    sub = add("drift", "compare tables and scores with those of the runs in use", drift_command)
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("--model", action="append", choices=MODELS, help="only this model (may be given again)")
+    sub.add_argument("--strict", action="store_true", help="exit with 2 when something drifted much")
+    sub.add_argument("--json", action="store_true", help="print JSON instead of a table")
     sub = add("import", "make a dataset of your own CSV or Parquet files", _import)
     sub.add_argument("--name", required=True, metavar="NAME", help="what to call the dataset")
     for table, text in _TABLE_HELP.items():
@@ -93,11 +108,11 @@ def _list(_: argparse.Namespace) -> None:
             counts = [facts.get("members"), facts.get("titles") or facts["rows"].get("items")]
             counts += [facts["rows"].get("interactions"), facts["rows"].get("reviews")]
             rows.append([name, *(f"{n:,}" if n else "-" for n in counts), _clock(facts["as_of"], facts["time_kind"])])
-        _print_table(["name", "members", "titles", "interactions", "reviews", "as of"], rows, right=range(1, 5))
+        print_table(["name", "members", "titles", "interactions", "reviews", "as of"], rows, right=range(1, 5))
     else:
         print(f"No dataset yet in {home.home() / 'tables'}.")
     print("\nCan be fetched (python -m data fetch NAME):")
-    _print_table(["name", "what it is"], [[entry.name, entry.title] for entry in entries()])
+    print_table(["name", "what it is"], [[entry.name, entry.title] for entry in entries()])
 
 
 def _fetch(arguments: argparse.Namespace) -> None:
@@ -131,11 +146,11 @@ def _describe(arguments: argparse.Namespace) -> None:
             rows += [["from", _minute(facts["first"])], ["to", _minute(facts["last"])]]
     rows += [["clock", _clock(facts["as_of"], facts["time_kind"])], ["fingerprint", dataset.fingerprint]]
     print(f"Dataset '{dataset.name}'")
-    _print_table([], rows)
+    print_table([], rows)
     for source in dataset.sources:
         print(f"\nSource: {source.name} ({', '.join(filter(None, [source.how, source.detail]))})")
         parts = [["checksum", source.checksum], ["licence", source.licence], ["citation", source.citation]]
-        _print_table([], [part for part in parts if part[1]])
+        print_table([], [part for part in parts if part[1]])
     if dataset.notes:
         print("\nNotes")
         for note in dataset.notes:
@@ -174,7 +189,7 @@ def _import(arguments: argparse.Namespace) -> None:
         summary += [["members", f"{facts['members']:,}"], ["titles", f"{facts['titles']:,}"]]
         if dataset.time_kind == "real":
             summary += [["span", f"{_minute(facts['first'])} to {_minute(facts['last'])}"]]
-    _print_table([], [*summary, ["clock", _clock(facts["as_of"], facts["time_kind"])]])
+    print_table([], [*summary, ["clock", _clock(facts["as_of"], facts["time_kind"])]])
     print(f"\nNext: {_next_step(dataset.name, dataset.rows)}")
 
 
@@ -199,7 +214,7 @@ def _dry_run(arguments: argparse.Namespace, files: dict[str, Path]) -> None:
             print(f"\nRejected of {one.report.path.name}{more}:")
             what = "row" if one.report.path.suffix == ".parquet" else "line"
             rows = [[f"{line:,}", reason[:120]] for line, reason, _ in one.rejects[:_FIRST]]
-            _print_table([what, "reason"], rows, right=[0])
+            print_table([what, "reason"], rows, right=[0])
     for one in found:
         refuse_bad(one.report, allowed)
     for warning in warnings:
@@ -213,7 +228,7 @@ _FIRST = 10
 def _print_files(reports: "Sequence[FileReport]") -> None:
     """How many rows of each file are kept, and which of its columns was taken for what."""
     rows = [[r.table, r.path.name, f"{r.read:,}", f"{r.kept:,}", f"{r.rejected:,}"] for r in reports]
-    _print_table(["table", "file", "rows", "kept", "rejected"], rows, right=range(2, 5))
+    print_table(["table", "file", "rows", "kept", "rejected"], rows, right=range(2, 5))
     for report in reports:
         print(f"\n{report.path.name}: {report.columns}")
         for note in report.notes:
@@ -260,7 +275,7 @@ def _forget(arguments: argparse.Namespace) -> None:
     found = forget(arguments.dataset, user, required=not (arguments.fit or arguments.stdin))
     if found:
         print(f"{called} is removed from dataset '{arguments.dataset}':")
-        _print_table([], [[place, f"{rows:,}"] for place, rows in found.items()], right=[1])
+        print_table([], [[place, f"{rows:,}"] for place, rows in found.items()], right=[1])
     elif not arguments.fit:
         raise UserError(f"Dataset '{arguments.dataset}' holds nothing of that member: look the id up in its tables.")
     trained = runs_with(arguments.dataset)
@@ -319,18 +334,6 @@ def _clock(as_of: str | None, time_kind: str) -> str:
     if as_of is None:
         return "none: there are no times"
     return "order of the rows, no dates" if time_kind == "order" else _minute(as_of)
-
-
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> None:
-    """Columns one under the other, never cut or wrapped: an id that is broken in two is no id."""
-    lines = [list(header), *rows] if header else list(rows)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))] if lines else []
-    right = set(right)
-    for line in lines:
-        cells = [
-            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        print(f"  {'  '.join(cells)}".rstrip())
 
 
 def main(args: Sequence[str] | None = None) -> int:

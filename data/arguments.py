@@ -17,7 +17,7 @@ def one_sentence(package: str, models: Sequence[str], message: str) -> str:
     if "required: " in message or 'expected "subcommand"' in message:
         return (
             f"Nothing to do: say what and with which configuration, e.g. python -m {package} fit --config "
-            f"{runs.QUICK_CONFIG[models[0]]} (also: validate, test, predict, evaluate, promote)."
+            f"{runs.QUICK_CONFIG[models[0]]} (also: validate, test, predict, evaluate, promote, card)."
         )
     text = readable(message)
     if len(text) > 400:

@@ -1,4 +1,7 @@
-"""How every command ends: 0 on success, 2 with one sentence on a user's mistake, 130 on Ctrl-C."""
+"""How every command ends: 0 on success, 2 with one sentence on a user's mistake, 130 on Ctrl-C.
+
+And 3 where `fit --gate fail` holds a run back, see data/gate.py.
+"""
 
 import argparse
 import errno
@@ -9,7 +12,7 @@ from typing import NoReturn
 
 from data.errors import UserError
 
-EXIT_OK, EXIT_USER_ERROR, EXIT_INTERRUPTED = 0, 2, 130
+EXIT_OK, EXIT_USER_ERROR, EXIT_HELD_BACK, EXIT_INTERRUPTED = 0, 2, 3, 130
 
 
 class Parser(argparse.ArgumentParser):

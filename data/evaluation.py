@@ -22,6 +22,7 @@ from data.atomic import write_json
 from data.checkpoints import slim
 from data.dataset import Dataset
 from data.errors import UserError
+from data.gate import Gate
 from data.refit import prepare_refit
 
 Links = Sequence[tuple[str, str]]
@@ -96,7 +97,9 @@ class _Parsed(LightningCLI):
     links: Links = ()
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--refit", type=bool, default=True)  # an option of fit, so it may stand in a configuration
+        # Options of fit, so they may stand in a configuration.
+        parser.add_argument("--refit", type=bool, default=True)
+        parser.add_argument("--gate", type=Gate, default="keep")
         for source, target in self.links:
             parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
 

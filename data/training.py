@@ -1,9 +1,10 @@
-"""The command that all three model packages share: `python -m PACKAGE fit|validate|test|predict|evaluate|promote`.
+"""The command that all three model packages share: `python -m PACKAGE fit|validate|test|predict|evaluate|promote|card`.
 
 `fit` is two trainings. The first learns from the training split and lets the validation split choose the number of
 epochs; `measure` then compares its best checkpoint with the baselines. The second, the refit, starts afresh and learns
 for that many epochs from everything there is, so that what is served knows the latest events. All figures in the
-report are from before the refit: afterwards nothing unseen is left to measure with.
+report are from before the refit: afterwards nothing unseen is left to measure with. Whether the run then comes into use
+is for the gate to say (data/gate.py).
 
 A LightningModule that is trained here has `model_name`, `monitor` and `monitor_mode` as class attributes; a
 LightningDataModule has `dataset`, `fit_on` ("train" or "everything") and `save(run)`.
@@ -15,9 +16,8 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,32 +33,21 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from data import command, report, runs
 from data.arguments import one_sentence, run_of, with_defaults
 from data.atomic import atomic_file, write_json, write_text
+from data.card import write_card
 from data.checkpoints import check_plain, slim
 from data.dataset import open_dataset
 from data.errors import UserError
+from data.gate import Gate, judge, outcome
+from data.package import Package as Package
+from data.profile import INPUTS, profile
 from data.quiet import quiet_lightning
+from data.readiness import HORIZON_DAYS, readiness
 from data.refit import prepare_refit
-from data.served import promote
+from data.run_commands import promote_run, write_cards
 from data.stages import Stages
 
 _OF_SETTINGS = re.compile(r"[/\\]torch[/\\](nn|optim)[/\\]")
-
-Complete = Callable[[Path, pl.LightningDataModule], dict[str, Any]]  # (run folder with model.ckpt, datamodule)
-Measure = Callable[[pl.LightningModule, pl.LightningDataModule, Path], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Package:
-    """What one model package brings to the shared command."""
-
-    name: str  # "recsys"
-    models: tuple[str, ...]  # names of the runs that it makes, from data.runs.MODELS
-    measure: Measure  # (best module, datamodule, run folder) -> metrics, headline, split, notes, calibration
-    evaluate: Callable[[list[str]], None]  # the arguments after `evaluate`
-    open_run: Callable[[Path], object]  # loads a run as the scorer does; raises where it cannot be used
-    links: tuple[tuple[str, str], ...] = ()  # datamodule attribute -> module argument, e.g. ("n_users", "n_users")
-    complete: Complete | None = None  # what a run needs besides its checkpoint; what it returns joins the report
-    further: Mapping[str, Callable[[list[str]], None]] = field(default_factory=dict)  # commands of this package alone
+_NOT_INSTALLED = re.compile(r"given class_path '\S+?(\w+)':\s+Requirement '([\w-]+)\S*' not met")
 
 
 def main(package: Package, args: Sequence[str] | None = None) -> int:
@@ -75,7 +64,9 @@ def _dispatch(package: Package, argv: list[str]) -> None:
         elif argv and argv[0] in package.further:
             package.further[argv[0]](argv[1:])
         elif argv[:1] == ["promote"]:
-            _promote(package, argv[1:])
+            promote_run(package, argv[1:])
+        elif argv[:1] == ["card"]:
+            write_cards(package, argv[1:])
         else:
             _lightning(package, argv)
     except ValueError as failure:
@@ -85,18 +76,16 @@ def _dispatch(package: Package, argv: list[str]) -> None:
         raise mistake from None
 
 
-def _promote(package: Package, argv: list[str]) -> None:
-    if len(argv) != 1 or argv[0].startswith("-"):
-        raise UserError(f"Usage: python -m {package.name} promote RUN, where RUN is a run's folder or its id.")
-    run = runs.find_run(argv[0], package.models)
-    promote(run, package.open_run)
-    print(f"{run.parent.name} of dataset '{run.parent.parent.name}' is now run {run.name}.")
-
-
 def _lightning(package: Package, argv: list[str]) -> None:
 
     def links(parser: LightningArgumentParser) -> None:
         parser.add_argument("--refit", type=bool, default=True, help="Refit on everything once epochs are chosen.")
+        parser.add_argument(
+            "--gate",
+            type=Gate,
+            default="keep",
+            help="A run worse than the one in use or its baseline: keep it aside, fail with exit code 3, or off.",
+        )
         for source, target in package.links:
             parser.link_arguments(f"data.{source}", f"model.init_args.{target}", apply_on="instantiate")
 
@@ -107,7 +96,7 @@ def _lightning(package: Package, argv: list[str]) -> None:
     PackageCLI.package, PackageCLI.argv = package, argv
     raw = {"exit_on_error": False}
     try:
-        PackageCLI(
+        cli = PackageCLI(
             args=with_defaults(package.models, argv),
             save_config_callback=None,
             seed_everything_default=42,
@@ -118,11 +107,15 @@ def _lightning(package: Package, argv: list[str]) -> None:
         )
     except ArgumentError as mistake:
         raise _mistake_behind(mistake) or UserError(one_sentence(package.name, package.models, str(mistake))) from None
+    if cli.held_back and cli.config.fit.gate == "fail":
+        raise SystemExit(command.EXIT_HELD_BACK)
 
 
 def _mistake_behind(failure: BaseException | None) -> UserError | None:
     """The sentence behind an error: of a module or datamodule that refused its arguments (jsonargparse wraps it in a
     ValueError), or of a torch layer or optimiser that refused a setting, e.g. a dropout of 2."""
+    if (lacks := _NOT_INSTALLED.search(str(failure))) is not None:
+        return UserError(f"{lacks[1]} needs the package {lacks[2]}: 'pip install {lacks[2]}', or leave it out.")
     while failure is not None and not isinstance(failure, UserError):
         raised_in = traceback.extract_tb(failure.__traceback__)[-1:]
         if isinstance(failure, ValueError) and raised_in and _OF_SETTINGS.search(raised_in[0].filename):
@@ -136,6 +129,7 @@ class _MarqueeCLI(LightningCLI):
     argv: list[str]
     run: Path
     resumed_from: str | None = None
+    held_back = False  # by the gate
     _in_lines = False  # how far it is, as lines of a log
 
     def _parse_ckpt_path(self) -> None:
@@ -173,11 +167,11 @@ class _MarqueeCLI(LightningCLI):
                 enable_version_counter=False,
             )
             kwargs = {"default_root_dir": str(self.run), **kwargs}
-            if config.get("logger") is None:
-                kwargs["logger"] = [
-                    CSVLogger(self.run, name="logs", version=""),
-                    TensorBoardLogger(self.run, name="logs", version="", default_hp_metric=False),
-                ]
+            if (logger := config.get("logger")) is not False:  # the Models page draws its curves from the CSV
+                if logger in (None, True):
+                    logger = TensorBoardLogger(self.run, name="logs", version="", default_hp_metric=False)
+                asked = list(logger) if isinstance(logger, (list, tuple)) else [logger]
+                kwargs["logger"] = [CSVLogger(self.run, name="logs", version=""), *asked]
             kwargs["callbacks"] = [*(config.get("callbacks") or []), self._best]
             self._in_lines = config.get("enable_progress_bar") is not False and not sys.stdout.isatty()
             if self._in_lines:
@@ -232,6 +226,9 @@ class _MarqueeCLI(LightningCLI):
             f"{type(model).__name__} ({parameters:,} parameters) on dataset '{self.dataset.name}', "
             f"{_device(trainer)}, run {self.run}"
         )
+        if trainer.is_global_zero:
+            horizon_days = getattr(datamodule, "horizon_days", HORIZON_DAYS)
+            print(readiness(self.dataset, self.model_name, horizon_days).line, flush=True)
         self._save_config()
         self._train(trainer, model, datamodule, ckpt_path=self.resumed_from)
         fitted = time.perf_counter()
@@ -258,6 +255,7 @@ class _MarqueeCLI(LightningCLI):
         ended = time.perf_counter()
         if trainer.is_global_zero:
             datamodule.save(self.run)
+            profile(self.dataset, self.model_name).write(self.run / INPUTS)
             if self.package.complete is not None:
                 measured |= self.package.complete(self.run, datamodule)
             ended = time.perf_counter()
@@ -327,6 +325,7 @@ class _MarqueeCLI(LightningCLI):
             "dataset": self.dataset.name,
             "fingerprint": self.dataset.fingerprint,
             "as_of": None if self.dataset.as_of is None else self.dataset.as_of.isoformat(),
+            "data": report.data_of(self.dataset),
             "created_at": report.now(),
             "seed": self.config.fit.seed_everything,
             "device": _device(self.trainer),
@@ -338,14 +337,23 @@ class _MarqueeCLI(LightningCLI):
             "notes": notes,
             "recipe": report.recipe([a for a in self.argv if a != "fit"]),
         }
-        write_json(self.run / "report.json", report.jsonable(content))
+        content = report.jsonable(content)
+        gate, in_use = str(self.config.fit.gate), runs.current_run(self.dataset.name, self.model_name)
+        ruling = judge(self.run, content, in_use, strict=gate == "fail")
+        self.held_back = not ruling.passes and gate != "off"
+        content["gate"] = ruling.as_json(not self.held_back, gate)
+        write_json(self.run / "report.json", content)
         shutil.rmtree(self.run / "checkpoints", ignore_errors=True)
-        runs.promote(self.run)
+        if not self.held_back:
+            runs.promote(self.run)
+        write_card(self.run)
         for split, metrics in measured.get("metrics", {}).items():
             report.print_metrics(metrics, f"{self.model_name} on '{self.dataset.name}', {split}")
-        for note in notes:
+        for note in (*notes, *ruling.told):
             print(f"- {note}")
-        print(f"Done in {seconds['total']:.0f} s: run {self.run.name} is now in use.")
+        for doubt in ruling.doubts:
+            print(f"Warning: {doubt}")
+        print(f"Done in {seconds['total']:.0f} s: {outcome(self.run, ruling, in_use, self.held_back)}")
 
     @rank_zero_only
     def _say(self, text: str) -> None:

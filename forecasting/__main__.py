@@ -1,4 +1,4 @@
-"""`python -m forecasting fit|validate|test|predict|evaluate|anomalies|promote`: the command of both forecasters.
+"""`python -m forecasting fit|validate|test|predict|evaluate|anomalies|promote|card`: both forecasters.
 
 python -m forecasting fit --config forecasting/configs/engagement-quick.yaml --data.dataset demo
 python -m forecasting fit --config forecasting/configs/retention-quick.yaml --data.dataset demo

@@ -92,6 +92,25 @@ def _figures(
     return row
 
 
+def log_relative_mae(
+    panel: Panel, answers: Mapping[str, np.ndarray], naive: str, actual: np.ndarray
+) -> tuple[list[str], dict[str, np.ndarray]]:
+    """What each series adds to relmae: ln(MAE / MAE of the naive method), on the steps that tables_of judges.
+
+    The mean over series is ln(relmae).
+
+    Returns:
+        Ids of the series whose naive error is above zero, and for each method their values. Shape: (series,).
+    """
+    judged = np.isfinite(answers[OURS][..., 0]) & np.isfinite(actual)
+    flat = (len(actual), -1)
+    came = np.where(judged, actual, np.nan).reshape(flat)
+    errors = {m: metrics.mae(came, np.nan_to_num(q[..., MEDIAN]).reshape(flat)) for m, q in answers.items()}
+    rows = np.flatnonzero(np.isfinite(errors[naive]) & (errors[naive] > 0))
+    ratios = {m: np.log(np.maximum(error[rows] / errors[naive][rows], 1e-9)) for m, error in errors.items()}
+    return [panel.series_ids[row] for row in rows], ratios
+
+
 def coverage_by_origin(quantiles: np.ndarray, actual: np.ndarray) -> np.ndarray:
     """Share of the values from each origin that fell inside the 90 % interval. Shape: (n_origins,)."""
     known = np.isfinite(actual) & np.isfinite(quantiles[..., 0])

@@ -11,9 +11,10 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from data.cases import write_cases
 from data.errors import UserError
 from forecasting import metrics
-from forecasting.accuracy import OURS, Table, actuals, as_quantiles, tables_of, verdict
+from forecasting.accuracy import OURS, Table, actuals, as_quantiles, log_relative_mae, tables_of, verdict
 from forecasting.baselines import base_rate, gradient_boosting, logistic_regression, mean_of_last, seasonal_naive
 from forecasting.classical import NAIVE, mean_name, recent_steps
 from forecasting.engagement import EngagementLSTM
@@ -29,9 +30,9 @@ BOOSTING, LOGISTIC, BASE_RATE = "gradient boosting", "logistic regression", "bas
 def measure(module: pl.LightningModule, data: pl.LightningDataModule, run: Path) -> dict[str, Any]:
     """The parts of a fit's report that only this package knows: metrics, headline, split, calibration and notes."""
     if isinstance(module, EngagementLSTM) and isinstance(data, EngagementData):
-        return _measure_engagement(module, data)
+        return _measure_engagement(module, data, run)
     if isinstance(module, RetentionLSTM) and isinstance(data, RetentionData):
-        return _measure_retention(module, data)
+        return _measure_retention(module, data, run)
     raise TypeError(f"cannot measure {type(module).__name__} on {type(data).__name__}")
 
 
@@ -60,7 +61,7 @@ NOTE_POINTS = (
 )
 
 
-def _measure_engagement(module: EngagementLSTM, data: EngagementData) -> dict[str, Any]:
+def _measure_engagement(module: EngagementLSTM, data: EngagementData, run: Path) -> dict[str, Any]:
     tables: dict[str, Table] = {}
     splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
     panel, horizon = data.panel, data.horizon
@@ -68,13 +69,16 @@ def _measure_engagement(module: EngagementLSTM, data: EngagementData) -> dict[st
         start, until = data.block(split)
         origins = data.origins(split)
         answers = {OURS: forecasts(module, panel, origins, horizon)} | simple(panel, origins, horizon)
-        found = tables_of(panel, answers, NAIVE, actuals(panel, origins, horizon, until), start)
+        came = actuals(panel, origins, horizon, until)
+        found = tables_of(panel, answers, NAIVE, came, start)
         if not found:
             raise UserError(
                 f"Dataset '{data.dataset}' has no known value in its last {data.steps.count(until - start)}, so a "
                 "forecast cannot be checked: import later data, or set the clock with --as-of to the last known day."
             )
         tables |= {f"{split}: {name}" if name else split: table for name, table in found.items()}
+        if split == "test":
+            write_cases(run, *log_relative_mae(panel, answers, NAIVE, came))
     first, last = panel.dates(*data.block("test"))[[0, -1]]
     count = data.steps.count
     return {
@@ -161,7 +165,7 @@ def predictions(module: RetentionLSTM, train: Cases, *judged: Cases) -> list[dic
     ]
 
 
-def _measure_retention(module: RetentionLSTM, data: RetentionData) -> dict[str, Any]:
+def _measure_retention(module: RetentionLSTM, data: RetentionData, run: Path) -> dict[str, Any]:
     train = data.cases("train")
     splits: tuple[Literal["validation", "test"], ...] = ("validation", "test")
     parts = {split: data.cases(split) for split in splits}
@@ -171,6 +175,7 @@ def _measure_retention(module: RetentionLSTM, data: RetentionData) -> dict[str, 
         for split, methods in predicted.items()
     }
     test = parts["test"]
+    write_cases(run, data.activity.user_ids[test.user].tolist(), predicted["test"], test.label)
     return {
         "metrics": tables,
         "headline": {"metric": "auroc", "higher_is_better": True, "split": "test", "ours": OURS},

@@ -6,6 +6,7 @@ as it is now. Both score tables are written batch by batch, in memory that does 
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
-from data import home, runs, schema
+from data import home, runs, schema, shards
 from data.arguments import users_named
 from data.atomic import atomic_file
 from data.dataset import Dataset, open_dataset
+from data.engines import Engine, score_missing
 from data.errors import UserError
+from data.parts import parts_folder
 from data.schema import DATE, SERIES_ID, USER_ID
 from data.served import load_served
 from forecasting.engagement import QUANTILES, EngagementLSTM
@@ -32,6 +35,7 @@ from forecasting.retention_reasons import Reference, top_reasons
 from forecasting.series import Panel, load_panel
 from forecasting.winback import BEFORE_DAYS, HIGH_BELOW
 
+SHARD = 65_536  # members: seconds of work
 # The probability to come back is cut in three; the words for them are the dashboard's.
 _WINDOW = {
     "engagement": {"frequency", "frequency_was_asked_for", "horizon", "n_titles"},
@@ -235,15 +239,24 @@ def _returns_before(module: RetentionLSTM, activity: Activity, window: dict[str,
     return found
 
 
-def score_retention(dataset: str, out: Path | None = None, users: str = "all") -> Path:
+def score_retention(
+    dataset: str,
+    out: Path | None = None,
+    users: str = "all",
+    engine: Engine = Engine(),  # noqa: B008  (frozen)
+    shard_size: int = SHARD,
+) -> Path:
     """Write every member's chance to come back as a Parquet table, in bounded memory, atomically; return where.
 
-    Members without any event are left out: there is nothing that they could come back from.
+    Members without any event are left out: there is nothing that they could come back from. One that is stopped,
+    however it is, goes on with the same call where it was.
 
     Args:
         dataset: name of the dataset; its current retention run is used.
         out: the file to write (default: retention.parquet in the dataset's scores folder).
         users: `all`, ids with commas between them, or a file: one id in each line, or a CSV with a user_id column.
+        engine: who scores; see data/engines.py.
+        shard_size: members that one process takes at a time.
 
     Raises:
         UserError: there is no dataset, no trained model, or no such member.
@@ -262,12 +275,24 @@ def score_retention(dataset: str, out: Path | None = None, users: str = "all") -
                 f"({unknown:,} of {len(ids):,} have none): give ids of members who were there."
             )
     target = _out(out, found.name, "retention")
-    with (
-        atomic_file(target) as temporary,
-        pq.ParquetWriter(temporary, schema.SCORES["retention"], compression="zstd") as writer,
-        tqdm(total=len(positions), desc="retention", unit=" members") as progress,
-    ):
-        for table, members in returns(activity, positions, run):
-            writer.write_table(table)
-            progress.update(members)
+    with parts_folder(target) as parts:
+        work = shards.shards_in(
+            parts,
+            activity.user_ids.to_numpy(object)[positions],
+            shard_size,
+            {"run": run.name, "dataset": found.fingerprint},
+            partial(_opened, found.name, run),
+            schema.SCORES["retention"],
+        )
+        score_missing(work, engine, partial(_of_members, activity, run))
+        shards.write_one(work, target)
     return target
+
+
+def _opened(dataset: str, run: Path) -> shards.Scorer:
+    """What scores members in a process of its own."""
+    return partial(_of_members, load_activity(open_dataset(dataset)), run)
+
+
+def _of_members(activity: Activity, run: Path, ids: np.ndarray) -> Iterator[tuple[pa.Table, int]]:
+    return returns(activity, activity.user_ids.get_indexer(pd.Index(ids, dtype=object)), run)

@@ -1,4 +1,4 @@
-"""`python -m nlp fit|validate|test|predict|evaluate|promote|aspects|export`: review sentiment.
+"""`python -m nlp fit|validate|test|predict|evaluate|promote|card|aspects|export|serve`: review sentiment.
 
 data/training.py does the work; `aspects` and `export` are nlp/aspect_fit.py and nlp/export.py.
 """
@@ -24,6 +24,13 @@ def complete(run: Path, datamodule: Any) -> dict[str, Any]:
     return {"aspects": aspects, "engines": keep_quickest(run, datamodule.reviews[TEXT].tolist())}
 
 
+def serve(argv: list[str]) -> None:
+    """See nlp/serve.py."""
+    from nlp.serve import serve_command  # FastAPI, for those who serve
+
+    serve_command(argv)
+
+
 PACKAGE = training.Package(
     name="nlp",
     models=("sentiment",),
@@ -32,7 +39,7 @@ PACKAGE = training.Package(
     open_run=open_run,
     links=LINKS,
     complete=complete,
-    further={"aspects": aspects, "export": export_command},
+    further={"aspects": aspects, "export": export_command, "serve": serve},
 )
 
 __all__ = ["PACKAGE", "ReviewData", "SentimentModule", "main"]

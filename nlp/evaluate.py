@@ -10,6 +10,7 @@ import torch
 
 from data import command, evaluation
 from data.atomic import atomic_file
+from data.cases import write_cases
 from data.dataset import open_dataset
 from data.schema import SOURCE, TEXT
 from nlp.baselines import baselines
@@ -74,6 +75,8 @@ def measure(module: pl.LightningModule, datamodule: pl.LightningDataModule, run:
         predicted[name] = {side: baseline.predict(texts[side]) for side in sides}
 
     metrics = {side: {m: all_metrics(truth[side], p[side]) for m, p in predicted.items()} for side in sides}
+    right = {m: (p["test"] > 0.5) == truth["test"] for m, p in predicted.items()}  # as metrics.accuracy has it
+    write_cases(run, data.ids("test"), right)
     source = data.reviews[SOURCE].to_numpy(object)[data.rows("test")]
     names = sorted(set(source)) if len(set(source)) > 1 else []
     parts_of_test = {str(name).removesuffix("-train"): source == name for name in names} | slices(texts["test"])

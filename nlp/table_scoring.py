@@ -14,8 +14,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,12 +22,12 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from data.atomic import atomic_file, write_json
 from data.dataset import open_dataset
 from data.errors import UserError
+from data.parts import STATE, parts_folder
 from data.spreadsheet import safe
 from nlp.files import Chunk, Table, open_table
 
@@ -39,7 +38,6 @@ UNFAMILIAR = "not in a language the model knows"
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _GROUP_BYTES = 16 << 20  # of a row group of Parquet output
 _HEAD_BYTES = 1 << 20
-_STATE = "state.json"
 
 _WORD = re.compile(r"[^\W\d_]+")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -169,7 +167,7 @@ def _score(
             state.bytes += part.stat().st_size
             state.rows += len(scored)
             state.problems = _counted(state.problems, scored[-1].to_pylist())
-            write_json(folder / _STATE, asdict(state))
+            write_json(folder / STATE, asdict(state))
             bar.update(chunk.position - bar.n)
             if left == 0:
                 break
@@ -220,33 +218,6 @@ def unfamiliar(text: str) -> bool:
     return len(set(found)) >= 2 and 10 * len(found) >= len(words) and len(found) > sum(w in _ENGLISH for w in words)
 
 
-@contextmanager
-def parts_folder(out: Path) -> Iterator[Path]:
-    """The folder of the parts, locked: it goes if the block succeeds, or fails before there is a part. What a run that
-    was killed has left in it is still there.
-
-    Raises:
-        UserError: another run is writing `out`.
-    """
-    folder = out.with_name(f".{out.name}.parts")
-    lock = FileLock(folder / "lock", timeout=0)
-    while not (folder / "lock").exists() or not lock.is_locked:  # another run may end, and delete it, just now
-        lock.release()
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise UserError(f"--out {out} is being written by another run: wait for it, or use another.") from None
-    done = False
-    try:
-        yield folder
-        done = True
-    finally:
-        if done or not (folder / _STATE).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-        lock.release()
-
-
 def _identity(path: Path) -> dict[str, Any]:
     status = path.stat()
     with path.open("rb") as file:
@@ -260,11 +231,11 @@ def _part(folder: Path, number: int, kind: str) -> Path:
 
 def _earlier(folder: Path, key: dict[str, Any], kind: str) -> State:
     """The state to go on from; what belongs to anything else, or is damaged, is deleted. Says which."""
-    if not (folder / _STATE).exists():
+    if not (folder / STATE).exists():
         _clear(folder)
         return State(key)
     try:
-        state = State(**json.loads((folder / _STATE).read_text("utf-8")))
+        state = State(**json.loads((folder / STATE).read_text("utf-8")))
         changed = [name for name in key if state.key.get(name) != key[name]]
         whole = sum(_part(folder, i, kind).stat().st_size for i in range(state.parts)) == state.bytes
     except (ValueError, TypeError, AttributeError, FileNotFoundError):
@@ -280,7 +251,7 @@ def _earlier(folder: Path, key: dict[str, Any], kind: str) -> State:
 
 
 def _clear(folder: Path) -> None:
-    (folder / _STATE).unlink(missing_ok=True)  # first: parts without a state are nothing
+    (folder / STATE).unlink(missing_ok=True)  # first: parts without a state are nothing
     for file in folder.iterdir():
         if file.name != "lock":
             file.unlink()

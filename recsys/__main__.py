@@ -1,4 +1,4 @@
-"""`python -m recsys fit|validate|test|predict|evaluate|promote`: the recommender's command.
+"""`python -m recsys fit|validate|test|predict|evaluate|promote|card|serve`: the recommender's command.
 
 python -m recsys fit --config recsys/configs/quick.yaml --data.dataset demo
 python -m recsys evaluate --data.dataset demo --protocol temporal
@@ -11,8 +11,22 @@ from data import training
 from recsys.evaluate import LINKS, evaluate, measure
 from recsys.scorer import open_run
 
+
+def serve(argv: list[str]) -> None:
+    """See recsys/serve.py."""
+    from recsys.serve import serve_command  # FastAPI, for those who serve
+
+    serve_command(argv)
+
+
 PACKAGE = training.Package(
-    name="recsys", models=("recommender",), measure=measure, evaluate=evaluate, open_run=open_run, links=LINKS
+    name="recsys",
+    models=("recommender",),
+    measure=measure,
+    evaluate=evaluate,
+    open_run=open_run,
+    links=LINKS,
+    further={"serve": serve},
 )
 
 

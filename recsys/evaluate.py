@@ -19,8 +19,10 @@ import numpy as np
 import pytorch_lightning as pl
 
 from data import command, evaluation, splits
+from data.cases import write_cases
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
+from data.intervals import bootstrap
 from recsys import metrics
 from recsys.baselines import baselines
 from recsys.content import genre_matrix
@@ -172,7 +174,7 @@ def comparison(ours: str, members: Mapping[str, np.ndarray], seed: int) -> tuple
     for name, values in members.items():
         if name != ours:
             difference = members[ours] - values
-            found[name] = [float(np.nanmean(difference)), *metrics.bootstrap(difference, seed)]
+            found[name] = [float(np.nanmean(difference)), *bootstrap(difference, seed)]
     rivals = {name: float(np.nanmean(v)) for name, v in members.items() if not name.startswith(ours)}
     best = max(rivals, key=lambda name: rivals[name])
     gain, low, high = found[best]
@@ -191,6 +193,8 @@ def measure(module: pl.LightningModule, data: pl.LightningDataModule, run: Path)
     name, judge = NAMES[type(module)], Judge(data)
     tables, members, notes = measured({name: module.eval()}, judge, thorough=False)
     paired, sentence = comparison(name, members["test"], data.seed)
+    ranked = np.unique(judge.rankings["test"].users)
+    write_cases(run, data.vocabulary.user_ids[ranked].tolist(), members["test"])
     return {
         "metrics": tables,
         "headline": {

@@ -46,6 +46,16 @@ class Feedback(NamedTuple):
     def take(self, members: np.ndarray) -> "Feedback":
         return Feedback(*(part.take(members) for part in self))
 
+    def digests(self) -> np.ndarray:
+        """A number for each member that changes with what is known of them. Shape: (members,), uint64."""
+        found = np.zeros(len(self.wanted), np.uint64)
+        for kind, part in enumerate(self):
+            columns = {"kind": kind, "item": part.items, "time": part.times, "rating": part.ratings}
+            sums = np.cumsum(pd.util.hash_pandas_object(pd.DataFrame(columns), index=False).to_numpy(np.uint64))
+            sums = np.concatenate([np.zeros(1, np.uint64), sums])  # modulo 2^64, so differences are exact
+            found += sums[part.start[1:]] - sums[part.start[:-1]]
+        return found
+
     def with_members(self, number: int) -> "Feedback":
         """The same, with members who have said nothing behind its own up to `number`."""
         return Feedback(*(part.with_members(number) for part in self))

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.intervals import bootstrap
+
 _BLOCK = 2**25  # elements compared at once in `ranks_of`
 
 
@@ -159,26 +161,6 @@ def mean_by(values: Tensor, group: Tensor) -> Tensor:
     n, known = int(group.max()) + 1 if len(group) else 0, values.isfinite()
     total = _sum(values.nan_to_num(0.0), group, n)
     return total / _sum(known.float(), group, n).where(_sum(known.float(), group, n) > 0, torch.nan)
-
-
-def bootstrap(values: np.ndarray, seed: int, draws: int = 1000) -> tuple[float, float]:
-    """95 % percentile interval of the mean over members, drawn with replacement (Efron 1979).
-
-    Members without a value are left out; (NaN, NaN) with none. From 20,000 members on the normal approximation is used:
-    the two differ by less than the draws' own noise.
-    """
-    values = values[np.isfinite(values)]
-    if len(values) == 0:
-        return np.nan, np.nan
-    if len(values) > 20_000:
-        spread = 1.96 * values.std() / np.sqrt(len(values))
-        return float(values.mean() - spread), float(values.mean() + spread)
-    generator = np.random.default_rng(seed)
-    means = np.concatenate(
-        [values[generator.integers(0, len(values), (100, len(values)))].mean(1) for _ in range(draws // 100)]
-    )
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def half_width(values: np.ndarray, seed: int) -> float | None:

@@ -1,4 +1,4 @@
-"""From a run to recommendations: the only door to the recommender for score.py and the dashboard.
+"""From a run to recommendations: the only door to the recommender; recsys/batch.py makes tables of them.
 
 The model itself needs nothing but its run folder. What a member has seen, and must not be shown again, is read from
 the run's dataset; HistoryNet reads there too what a member has wanted, up to the latest event.
@@ -25,11 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from data import home, runs, schema
-from data.arguments import users_named
-from data.atomic import atomic_file
+from data import runs, schema
 from data.dataset import Dataset, open_dataset, read_parquet, readable
 from data.errors import UserError
 from data.schema import ITEM_ID, USER_ID
@@ -51,7 +48,8 @@ from recsys.workers import workers_on
 KINDS: tuple[type[RankingModule], ...] = (HistoryModule, NeuMFModule)
 DRAWN = 8  # titles that a match is measured against
 DISLIKE = 2.0  # what a thumb down takes from the logit of a title that is wholly like it
-_SHARE = 512  # members that a thread encodes at once, at most
+_LEAST, _SHARE = 32, 512  # members that a thread encodes at once: so many at least, so many at most
+_SHARES = 4  # of a batch of more than four times the least
 _BLOCK = 2**20  # scores that it makes at once: more gained nothing, fewer cost calls
 _GPU_BLOCK = 2**24  # the same on a GPU, for which a call costs more
 
@@ -215,10 +213,11 @@ class Recommender:
         self.feedback  # noqa: B018  (read once, before threads want it)
         if chosen.variety > 0:
             self.catalogue  # noqa: B018
-        with workers_on(self.module.device) as (workers, number):
+        with workers_on(self.module.device) as workers:
 
             def begun(users: np.ndarray) -> list[Future[tuple[Tensor, Tensor, Tensor]]]:
-                size = min(_SHARE, -(-len(users) // number))
+                # Cut alike whatever the machine: sums of floats are to be the same everywhere.
+                size = min(_SHARE, max(_LEAST, -(-len(users) // _SHARES)))
                 shares = [users[at : at + size] for at in range(0, len(users), size)]
                 return [workers.submit(self._best, share, k, chosen, excluded) for share in shares]
 
@@ -400,43 +399,6 @@ def load_current(dataset: str, device: str = "cpu") -> Recommender:
         UserError: there is none yet; the sentence holds the command that trains one.
     """
     return Recommender.load(runs.require_run(dataset, "recommender"), device)
-
-
-def score(
-    dataset: str,
-    out: Path | None = None,
-    users: str = "all",
-    top_k: int = 20,
-    batch_size: int = 2048,
-    reasons: bool = True,
-) -> Path:
-    """Write the top titles of many members as a Parquet table, in bounded memory, atomically; return where.
-
-    Args:
-        dataset: name of the dataset; its current recommender is used.
-        out: the file to write (default: recommendations.parquet in the dataset's scores folder).
-        users: `all`, ids with commas between them, or a file: one id in each line, or a CSV with a user_id column.
-        top_k: titles for each member.
-        batch_size: members whose lists are in memory at once, twice over.
-        reasons: name for each title the event that speaks most for it, where the model can; takes longer.
-
-    Raises:
-        UserError: there is no dataset, no recommender or no such member.
-    """
-    recommender = load_current(open_dataset(dataset).name, "auto")
-    ids = list(recommender.members) if users == "all" else users_named(users)
-    positions = recommender.positions(ids)
-    target = out if out is not None else home.scores(dataset) / "recommendations.parquet"
-    target = target / "recommendations.parquet" if target.is_dir() else target
-    with (
-        atomic_file(target) as temporary,
-        pq.ParquetWriter(temporary, schema.SCORES["recommendations"], compression="zstd") as writer,
-        tqdm(total=len(ids), desc="recommend", unit=" members") as progress,
-    ):
-        for table, members in recommender.batches(positions, top_k, Chosen(), batch_size, reasons):
-            writer.write_table(table)
-            progress.update(members)
-    return target
 
 
 def _ids(dataset: Dataset, table: str) -> np.ndarray:

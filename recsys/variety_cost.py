@@ -16,6 +16,7 @@ from torch import Tensor
 from data import evaluation
 from data.dataset import Dataset
 from data.errors import UserError
+from data.intervals import bootstrap
 from data.schema import ITEM_ID
 from recsys import metrics
 from recsys.content import genre_matrix
@@ -72,7 +73,7 @@ def _measure(dataset: Dataset, argv: list[str], protocol: str) -> dict[str, Any]
     for step, at in zip(STEPS, lists, strict=True):
         differences = {name: at.members[name] - lists[0].members[name] for name in ACCURACY}
         paired[f"variety {step:g}"] = {
-            name: [float(np.nanmean(values)), *metrics.bootstrap(values, SEED)] for name, values in differences.items()
+            name: [float(np.nanmean(values)), *bootstrap(values, SEED)] for name, values in differences.items()
         }
     return {
         "metrics": {"test": {f"variety {step:g}": at.values for step, at in zip(STEPS, lists, strict=True)}},

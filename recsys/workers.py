@@ -11,8 +11,8 @@ _lock, _users, _before = Lock(), 0, 1
 
 
 @contextmanager
-def workers_on(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Threads that take shares of the members, and how many.
+def workers_on(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """Threads that take shares of the members.
 
     A core that has a share of its own waits for no other, where one that takes a part of each operation waits dozens of
     times in a share. A GPU has one queue. What a thread sets is also the default of threads that begin after it: it is
@@ -26,7 +26,7 @@ def workers_on(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]
     number, each = (_before, 1) if device.type == "cpu" else (1, _before)
     try:
         with ThreadPoolExecutor(number, initializer=torch.set_num_threads, initargs=(each,)) as workers:
-            yield workers, number
+            yield workers
     finally:
         with _lock:
             _users -= 1

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from cases_check import check_cases
 
 from data import runs
 from forecasting.__main__ import main as forecasting
@@ -58,6 +59,7 @@ def _fit_validate_test_and_predict(config: str, small_dataset, capsys: pytest.Ca
     report = runs.read_report(run)
     headline = report["headline"]
     assert headline["metric"] in report["metrics"][headline["split"]][headline["ours"]]
+    check_cases(run)
     assert report["recipe"]["config"] == [config]
     assert report["seed"] == yaml.safe_load(Path(config).read_text())["seed_everything"] == 42
 

@@ -14,14 +14,15 @@ import pytest
 from streamlit import config
 
 from dashboard import charts, learning, moods, series, shelf, uploads
-from data import words
+from data import headline, words
 from data.dataset import Dataset
 from data.errors import UserError
+from data.headline import verdict
 from forecasting.series import load_panel
 from recsys.viewing import viewing
 
 
-@pytest.mark.parametrize("module", [words, moods, series, learning])
+@pytest.mark.parametrize("module", [words, moods, series, learning, headline])
 def test_examples_in_docstrings(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
@@ -98,13 +99,13 @@ REPORT = {
 
 
 def test_verdict_compares_with_the_best_baseline() -> None:
-    text = learning.verdict(REPORT)
+    text = verdict(REPORT)
     assert text == "LSTM: relMAE 0.900 on the test split, 12.5 % worse than the best baseline, ARIMA (0.800)."
     better = {**REPORT, "headline": {**REPORT["headline"], "ours": "ARIMA"}}
-    assert "11.1 % better than the best baseline, LSTM" in learning.verdict(better)
+    assert "11.1 % better than the best baseline, LSTM" in verdict(better)
     parts = {**REPORT, "headline": {**REPORT["headline"], "parts": ["ARIMA"]}}
-    assert "10.0 % better than the best baseline, naive" in learning.verdict(parts)
-    assert learning.verdict({}) == "This run has no headline figure."
+    assert "10.0 % better than the best baseline, naive" in verdict(parts)
+    assert verdict({}) == "This run has no headline figure."
 
 
 def test_curves_join_training_and_validation(tmp_path: Path) -> None:

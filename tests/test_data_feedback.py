@@ -354,7 +354,8 @@ def test_the_next_training_can_be_started_and_takes_the_place_of_all_before(
 
     monkeypatch.setattr(subprocess, "run", fit)
     assert main(["forget", "u2", "--dataset", "mine", "--fit"]) == (0 if works else 2)
-    assert asked == [[sys.executable, "-m", "forecasting", "fit", "--config", str(old[1] / "config.yaml")]]
+    config = str(old[1] / "config.yaml")
+    assert asked == [[sys.executable, "-m", "forecasting", "fit", "--config", config, "--gate", "off"]]
     assert [run.exists() for run in old] == [not works] * 2
     told = capsys.readouterr()
     if works:

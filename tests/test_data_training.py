@@ -1,5 +1,6 @@
 """The shared training command, on the smallest model there is: what a fit leaves behind, and what it must not touch."""
 
+import importlib.util
 from pathlib import Path
 
 import pandas as pd
@@ -122,6 +123,34 @@ def test_promote_rolls_back(toy) -> None:
     assert current() != first
     assert training.main(PACKAGE, ["promote", first.name]) == 0
     assert current() == first
+
+
+def test_another_logger_stands_beside_the_curves_of_the_dashboard(toy, tmp_path: Path) -> None:
+    logger = f"--trainer.logger.save_dir={tmp_path / 'elsewhere'}"
+    assert toy("fit", "--trainer.logger", "TensorBoardLogger", logger) == 0
+    assert {"val/loss", "train/loss"} <= set(pd.read_csv(current() / "logs" / "metrics.csv").columns)
+    assert list((tmp_path / "elsewhere").rglob("events.out.tfevents*"))
+    assert toy("fit", "--trainer.logger", "false") == 0
+    assert not (current() / "logs" / "metrics.csv").exists()
+
+
+def test_mlflow_gets_the_curves(toy, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    where = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    flags = ["--trainer.logger.experiment_name=marquee", f"--trainer.logger.tracking_uri={where}"]
+    assert toy("fit", "--trainer.logger", "MLFlowLogger", *flags) == 0
+    mlflow.set_tracking_uri(where)
+    found = mlflow.search_runs(experiment_names=["marquee"])
+    assert "metrics.val/loss" in found
+    assert {"val/loss", "train/loss"} <= set(pd.read_csv(current() / "logs" / "metrics.csv").columns)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mlflow") is not None, reason="mlflow is installed")
+def test_a_logger_that_is_not_installed_is_one_sentence(toy, capsys: pytest.CaptureFixture[str]) -> None:
+    assert toy("fit", "--trainer.logger", "MLFlowLogger", "--trainer.logger.experiment_name=marquee") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "mlflow" in error
 
 
 def test_evaluate_is_dispatched(toy, capsys: pytest.CaptureFixture[str]) -> None:

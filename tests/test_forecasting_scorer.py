@@ -19,6 +19,7 @@ from conftest import generated_tables
 import score
 from data import home, runs, schema
 from data.dataset import Dataset, Source, open_dataset, write_dataset
+from data.engines import Engine
 from data.errors import UserError
 from data.served import load_served
 from forecasting import baselines, retention_reasons, scorer
@@ -237,6 +238,12 @@ def test_every_member_with_an_event_has_a_chance_to_return(served: Dataset, tmp_
         check_names=False,
         check_index_type=False,
     )
+
+
+def test_retention_by_processes_and_in_shards_is_the_same(served: Dataset, tmp_path: Path) -> None:
+    alone = pd.read_parquet(score_retention("small", tmp_path / "alone.parquet"))
+    shared = score_retention("small", tmp_path / "two.parquet", engine=Engine(processes=2), shard_size=20)
+    pd.testing.assert_frame_equal(pd.read_parquet(shared), alone, rtol=1e-5)
 
 
 def test_a_run_keeps_its_own_horizon_and_visits(own: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

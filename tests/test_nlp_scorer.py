@@ -20,9 +20,11 @@ from tiny_encoder import LEARN, train_tiny, write_tiny_encoder
 import score
 from data import schema
 from data.dataset import Source, open_dataset, write_dataset
+from data.engines import Engine
 from data.errors import UserError
 from data.runs import current_run
-from nlp.scorer import SentimentScorer, choose, find_current, load_current, score_reviews
+from nlp.batch import choose, score_reviews
+from nlp.scorer import SentimentScorer, find_current, load_current
 
 ROOT = Path(__file__).parents[1]
 N_REVIEWS = 300
@@ -133,6 +135,36 @@ def test_review_scores_follow_the_schema(home: Path) -> None:
     assert set(scores["run_id"]) == {run.name}
     score_reviews("small", limit=3, service="Lantern", progress=False)
     assert (pq.read_schema(path).metadata or {})[schema.SIGNED.encode()] == b"Lantern"
+
+
+def test_processes_and_shards_change_nothing(home: Path, tmp_path: Path) -> None:
+    alone = pq.read_table(score_reviews("small", progress=False)).to_pandas()
+    out = score_reviews("small", tmp_path / "two.parquet", engine=Engine(processes=2), shard_size=50, progress=False)
+    table = pq.read_table(out)
+    assert table.schema.equals(schema.SCORES["review_scores"])
+    pd.testing.assert_frame_equal(table.to_pandas(), alone, rtol=1e-4)
+    some = score_reviews("small", tmp_path / "some.parquet", limit=40, shard_size=7, progress=False)
+    again = score_reviews("small", tmp_path / "again.parquet", limit=40, progress=False)
+    pd.testing.assert_frame_equal(pd.read_parquet(some), pd.read_parquet(again), rtol=1e-4)
+
+
+def test_only_new_and_changed_reviews_are_read_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = score_reviews("small", changed_only=True, progress=False)
+    reviews = open_dataset("small").reviews()
+    reviews.loc[3, "text"] = "a brilliant film"
+    new = reviews.iloc[[0]].assign(review_id="new", text="an awful film")
+    tables = {name: pd.read_parquet(open_dataset("small").path(name)) for name in ("interactions", "items")}
+    tables["reviews"] = pd.concat([new, reviews.drop(index=5)], ignore_index=True)
+    write_dataset("small", tables, sources=[], replace=True)
+    read: list[str] = []
+    analyse = SentimentScorer.analyse
+    with monkeypatch.context() as patch:
+        patch.setattr(SentimentScorer, "analyse", lambda self, said: (read.extend(said), analyse(self, said))[1])
+        found = pd.read_parquet(score_reviews("small", changed_only=True, progress=False))
+    assert sorted(read) == ["a brilliant film", "an awful film"]
+    whole = pd.read_parquet(score_reviews("small", progress=False))
+    pd.testing.assert_frame_equal(found, whole, rtol=1e-4)
+    assert path.exists()
 
 
 def test_a_limit_takes_linked_and_newest_reviews_and_every_source(home: Path) -> None:
@@ -249,7 +281,7 @@ def test_what_a_killed_scoring_left_goes_with_the_next_one(home: Path) -> None:
         score_reviews("small", limit=5, progress=False)
     assert (left / "first.parquet").exists()
     score_reviews("small", limit=5, progress=False)
-    assert [path.name for path in folder.iterdir()] == ["review_scores.parquet"]
+    assert {path.name for path in folder.iterdir()} == {"review_scores.parquet", ".review_scores.state.parquet"}
 
 
 def test_interrupting_leaves_the_earlier_scores(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,8 +291,10 @@ def test_interrupting_leaves_the_earlier_scores(home: Path, monkeypatch: pytest.
     def interrupted(*_: object) -> pd.DataFrame:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(SentimentScorer, "analyse", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        score_reviews("small", progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(SentimentScorer, "analyse", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="Run the same command to go on"):
+            score_reviews("small", progress=False)
     assert path.read_bytes() == before
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    score_reviews("small", progress=False)
+    assert {p.name for p in path.parent.iterdir()} == {path.name, ".review_scores.state.parquet"}

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from torch import tensor
 
+from data.intervals import bootstrap
 from recsys import metrics
 
 # Three members: one hit at the top and one far away; one at the cut-off; one without any relevant title.
@@ -84,18 +85,18 @@ def test_the_interval_is_that_of_a_mean() -> None:
     for n, tolerance in ((2_000, 0.07), (30_000, 1e-6)):
         values = np.random.default_rng(1).normal(3.0, 2.0, n)
         error = values.std() / np.sqrt(n)
-        low, high = metrics.bootstrap(np.concatenate([values, [np.nan] * n]), 0, draws=4000)
+        low, high = bootstrap(np.concatenate([values, [np.nan] * n]), 0, draws=4000)
         np.testing.assert_allclose([values.mean() - low, high - values.mean()], 1.96 * error, rtol=tolerance)
 
 
 def test_the_interval_is_the_seeds_and_its_half_is_half_of_it() -> None:
     values = np.random.default_rng(1).exponential(1.0, 50)
-    low, high = metrics.bootstrap(values, 5)
-    assert metrics.bootstrap(values, 5) == (low, high)
-    assert metrics.bootstrap(values, 6) != (low, high)
+    low, high = bootstrap(values, 5)
+    assert bootstrap(values, 5) == (low, high)
+    assert bootstrap(values, 6) != (low, high)
     assert metrics.half_width(values, 5) == (high - low) / 2
     assert metrics.half_width(np.array([np.nan]), 5) is None
-    fewer, more = (np.std([np.diff(metrics.bootstrap(values, s, draws)) for s in range(20)]) for draws in (100, 3000))
+    fewer, more = (np.std([np.diff(bootstrap(values, s, draws)) for s in range(20)]) for draws in (100, 3000))
     assert more < 0.5 * fewer
 
 

@@ -20,11 +20,12 @@ from data.dataset import Dataset, Source, open_dataset, write_dataset
 from data.errors import UserError
 from recsys import scorer
 from recsys.__main__ import main
+from recsys.batch import score
 from recsys.eight_bits import EightBits
 from recsys.history import Encoded, HistoryModule
 from recsys.interactions import Histories, Vocabulary, disliked_titles, histories_of, positive_events
 from recsys.module import RankingModule
-from recsys.scorer import Recommender, load_current, score
+from recsys.scorer import Recommender, load_current
 from recsys.variety import jaccard
 from recsys.windows import History, latest_events
 
@@ -255,7 +256,7 @@ def test_the_table_has_the_schema_whatever_the_batches(served: Dataset, tmp_path
     table = pq.read_table(path)
     assert table.schema.equals(schema.SCORES["recommendations"])
     assert table.num_rows == 62 * 4
-    in_small_batches = pq.read_table(score("small", out=tmp_path / "r.parquet", top_k=4, batch_size=5))
+    in_small_batches = pq.read_table(score("small", out=tmp_path / "r.parquet", top_k=4, shard_size=5))
     pd.testing.assert_frame_equal(in_small_batches.to_pandas(), table.to_pandas(), rtol=1e-5)
     assert set(table["run_id"].to_pylist()) == {load_current("small").run_id}
     assert not list(tmp_path.glob(".*tmp"))
@@ -508,17 +509,23 @@ def test_making_lists_leaves_torch_its_threads(bare: Dataset, monkeypatch: pytes
     assert (mine, later) == (3, 3)  # neither the caller nor threads that begin afterwards are held back
 
 
-def test_every_thread_has_a_share(bare: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_batch_is_cut_alike_whatever_the_threads(
+    bare: Dataset, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
     made: list[int] = []
     top_k = scorer.top_k
     monkeypatch.setattr(scorer, "top_k", lambda scores, k: (made.append(len(scores)), top_k(scores, k))[1])
+    monkeypatch.setattr(scorer, "_LEAST", 2)
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(4)
+        torch.set_num_threads(threads)
         recommender_of(bare).recommend([f"u{i}" for i in range(1, 11)], k=3)
+        recommender_of(bare).recommend([f"u{i}" for i in range(1, 4)], k=3)
     finally:
         torch.set_num_threads(before)
-    assert sorted(made) == [1, 3, 3, 3]
+    assert sorted(made[:4]) == [1, 3, 3, 3]
+    assert sorted(made[4:]) == [1, 2]
 
 
 def test_titles_vectors_are_computed_once_for_serving(bare: Dataset) -> None:

@@ -6,13 +6,15 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, onboarding, page, run_list, store, tables
+from dashboard import charts, drifted, onboarding, page, run_list, store, tables
 from dashboard.health import promote_command
-from dashboard.learning import HALF_WIDTH, better, curves, metric_label, metric_names, read_curves, verdict
+from dashboard.learning import better, curves, metric_names, read_curves
 from dashboard.model_words import NAMES, QUESTIONS
 from dashboard.road import applicable
 from data import runs
+from data.card import card
 from data.dataset import Dataset
+from data.headline import HALF_WIDTH, metric_label, verdict
 from data.runs import Run
 
 
@@ -54,6 +56,8 @@ def render() -> None:
     show_run(chosen, model, store.dataset(source))
     if in_use is not None and chosen.id != in_use.id:
         run_list.comparison(chosen, in_use)
+    if chosen is in_use:
+        page.guarded(drifted.show)(store.dataset(source), model, chosen.folder)
     st.header("Runs")
     run_list.told_after(data, model)
     run_list.run_list(data, model, all_runs)
@@ -76,6 +80,16 @@ def show_run(run: Run, model: str, trained_on: Dataset) -> None:
     with right:
         st.subheader("Trained on")
         page.facts(_trained_on(report))
+        st.download_button(
+            "Model card",
+            lambda: card(run.folder).encode(),
+            file_name=f"{model}-{run.id}.md",
+            mime="text/markdown",
+            key=f"card-{model}-{run.id}",
+            icon=":material/description:",
+            on_click="ignore",
+            help="What it is for, what it learned from, how good it is and where not, and how to make it again.",
+        )
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.subheader("Learning curves")

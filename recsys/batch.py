@@ -1,0 +1,111 @@
+"""The recommendations of many members as a table: in bounded memory, on one machine or many, all or what changed."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from data import home, incremental, schema, shards
+from data.arguments import users_named
+from data.dataset import open_dataset
+from data.engines import Engine, score_missing
+from data.errors import UserError
+from data.parts import parts_folder
+from data.schema import USER_ID
+from recsys.filters import Chosen
+from recsys.scorer import Recommender, load_current
+
+SHARD = 8_192  # members: seconds of work, and lists of 20 titles of some MB
+_BATCH = 2_048  # members whose lists are in memory at once, twice over
+
+
+def score(
+    dataset: str,
+    out: Path | None = None,
+    users: str = "all",
+    top_k: int = 20,
+    reasons: bool = True,
+    engine: Engine = Engine(),  # noqa: B008  (frozen)
+    changed_only: bool = False,
+    sharded: bool = False,
+    shard_size: int = SHARD,
+) -> Path:
+    """Write the top titles of many members as a Parquet table, in bounded memory, atomically; return where.
+
+    One that is stopped, however it is, goes on with the same call where it was; see data/shards.py.
+
+    Args:
+        dataset: name of the dataset; its current recommender is used.
+        out: the file to write (default: recommendations.parquet in the dataset's scores folder), or with `sharded` the
+            folder.
+        users: `all`, ids with commas between them, or a file: one id in each line, or a CSV with a user_id column.
+        top_k: titles for each member.
+        reasons: name for each title the event that speaks most for it, where the model can; takes longer.
+        engine: who scores.
+        changed_only: keep the rows of `out` of members of whom nothing new is known. Where another run, catalogue or
+            setting made it, all are scored.
+        sharded: leave the table in files of `shard_size` members.
+        shard_size: members that one process takes at a time.
+
+    Raises:
+        UserError: there is no dataset, no recommender or no such member, or what is asked for is impossible.
+    """
+    if top_k < 1:
+        raise UserError(f"{top_k} titles for each member cannot be listed: give a number of 1 or more.")
+    if sharded and (out is None or changed_only):
+        raise UserError("--sharded true writes a folder of all members: give --out FOLDER, and no --changed-only.")
+    found = open_dataset(dataset)
+    target = out if out is not None else home.scores(dataset) / "recommendations.parquet"
+    if sharded:
+        shards.check_folder(target)
+    elif target.is_dir():
+        target = target / "recommendations.parquet"
+    recommender = load_current(found.name, "auto")
+    ids = np.array(recommender.members if users == "all" else users_named(users), object)
+    positions = recommender.positions(list(ids))
+    settings = {"run": recommender.run_id, "top_k": top_k, "reasons": reasons}
+    titles = {"titles": shards.digest(recommender.vocabulary.item_ids.to_numpy(object))}
+    digests = recommender.feedback.digests()[positions]
+    carried = incremental.metadata(settings | titles, ids, digests)
+    new = None
+    if changed_only:
+        new = incremental.changed(target, USER_ID, ids, digests, settings | titles)
+        print(_told(target, new))
+    with parts_folder(target) as parts:
+        work = shards.shards_in(
+            parts,
+            ids if new is None else ids[new],
+            shard_size,
+            {**settings, "dataset": found.fingerprint},
+            partial(_opened, home.runs(found.name, "recommender") / recommender.run_id, top_k, reasons),
+            schema.SCORES["recommendations"],
+        )
+        score_missing(work, engine, partial(_scored, recommender, top_k, reasons))
+        if sharded:
+            shards.move_to(work, target)
+        elif new is None:
+            shards.write_one(work, target, carried)
+        else:
+            incremental.merge(target, USER_ID, ids, work, ids[new], target, carried, order="rank")
+        if not sharded:
+            incremental.write_state(target, USER_ID, ids, digests, carried)
+    return target
+
+
+def _told(target: Path, new: np.ndarray | None) -> str:
+    if new is None:
+        what = "of another run, catalogue or setting" if target.exists() else "not there"
+        return f"{target} is {what}: all members are scored."
+    return f"{int(new.sum()):,} of {len(new):,} members have new events and are scored."
+
+
+def _opened(run: Path, top_k: int, reasons: bool) -> Any:
+    """What scores members in a process of its own."""
+    return partial(_scored, Recommender.load(run, "auto"), top_k, reasons)
+
+
+def _scored(recommender: Recommender, top_k: int, reasons: bool, ids: np.ndarray) -> Iterator[tuple[pa.Table, int]]:
+    return recommender.batches(recommender.positions(list(ids)), top_k, Chosen(), _BATCH, reasons)

@@ -1,0 +1,255 @@
+"""Scoring by one process, several and Ray: the same table, whoever is killed; and what is new alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from conftest import generated_tables
+
+from data import feedback, home, incremental
+from data.dataset import Dataset, Source, open_dataset, write_dataset
+from data.errors import UserError
+from recsys.__main__ import main as recsys
+from recsys.batch import score
+from score import main as score_main
+
+ROOT = Path(__file__).resolve().parents[1]
+MEMBERS = 1_500
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home of the file's own with a recommender in use, and the table that one process makes, 100 members a shard."""
+    folder = tmp_path_factory.mktemp("engines")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MARQUEE_HOME", str(folder / "home"))
+        patch.delenv("MARQUEE_DATASET", raising=False)
+        write_dataset("small", generated_tables(MEMBERS, 200, reviews=0), sources=[Source("generated", "generated")])
+        fit = ["fit", "--config", "recsys/configs/quick.yaml", "--data.dataset", "small", "--trainer.max_epochs", "1"]
+        assert recsys([*fit, "--trainer.enable_progress_bar", "false"]) == 0
+        yield score("small", out=folder / "alone.parquet", shard_size=100)
+
+
+class Command:
+    """`score.py recommend` in a process of its own, to be watched while it runs."""
+
+    def __init__(self, out: Path, *flags: str) -> None:
+        self.parts = out.with_name(f".{out.name}.parts")
+        command = [sys.executable, "score.py", "recommend", "--dataset", "small", "--out", str(out), *flags]
+        self.process = subprocess.Popen(
+            [*command, "--shard-size", "25"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def after_shards(self, n: int) -> None:
+        """Wait until so many shards are scored."""
+        end = time.monotonic() + 120
+        while len(list(self.parts.glob("*/part-*.parquet"))) < n:
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    def ended(self) -> tuple[int, str, str]:
+        said, complained = self.process.communicate(timeout=240)
+        return self.process.returncode, said, complained
+
+
+def processes(words: str, parent: int | None = None) -> list[int]:
+    """Ids of processes whose command line holds `words`; of one parent, if given."""
+    found = subprocess.run(
+        ["pgrep", "-f", *([] if parent is None else ["-P", str(parent)]), words], capture_output=True, text=True
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def same(path: Path, other: Path) -> bool:
+    return pq.read_table(path).equals(pq.read_table(other))
+
+
+def test_shards_are_pieces_of_the_same_table(trained: Path, tmp_path: Path) -> None:
+    whole = pq.read_table(trained).to_pandas()
+    folder = tmp_path / "pieces"
+    assert score("small", out=folder, sharded=True, shard_size=400) == folder
+    assert sorted(path.name for path in folder.iterdir()) == [f"part-{i:05d}-of-00004.parquet" for i in range(4)]
+    pd.testing.assert_frame_equal(pd.read_parquet(folder), whole, rtol=1e-5)
+    assert score("small", out=folder, users="u1,u2", sharded=True) == folder  # takes the place of the earlier one
+    assert pd.read_parquet(folder)["user_id"].nunique() == 2
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds something else"):
+        score("small", out=folder, sharded=True)
+    assert (folder / "mine.txt").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.slow
+def test_killed_processes_and_a_killed_driver_lose_nothing(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.parquet"
+    reference = score("small", out=tmp_path / "alone.parquet", shard_size=25)
+    first = Command(out, "--processes", "2")
+    first.after_shards(3)
+    workers = processes("spawn_main", first.process.pid)
+    os.kill(workers[0], signal.SIGKILL)
+    first.after_shards(15)
+    workers = processes("spawn_main", first.process.pid)
+    first.process.kill()
+    first.process.communicate()
+    assert not out.exists()
+    end = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):  # they do not outlive it
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    code, said, complained = Command(out, "--processes", "2").ended()
+    assert code == 0, complained
+    kept = int(said.split("Going on after ")[1].split(" ")[0].replace(",", ""))
+    assert 15 * 25 <= kept < MEMBERS
+    assert same(out, reference)
+    assert not list(tmp_path.glob(".*.parts"))
+
+
+@pytest.mark.slow
+def test_ray_gives_the_same_table_whoever_is_killed(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.parquet"
+    reference = score("small", out=tmp_path / "alone.parquet", shard_size=25)
+    first = Command(out, "--engine", "ray", "--processes", "2")
+    first.after_shards(2)
+    driver = first.process.pid
+    first.process.kill()
+    first.process.communicate()
+    assert not out.exists()
+    second = Command(out, "--engine", "ray", "--processes", "2")
+    second.after_shards(8)
+    actors = [pid for pid in processes("ray::.*MapBatches") if pid != driver]
+    assert actors
+    os.kill(actors[-1], signal.SIGKILL)
+    code, said, complained = second.ended()
+    assert code == 0, complained
+    assert "Going on after" in said
+    assert "Traceback" not in complained
+    assert same(out, reference)
+    assert not list(tmp_path.glob(".*.parts"))
+
+
+def test_what_was_left_by_other_scores_is_not_taken(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.parquet"
+    first = Command(out, "--top-k", "5")
+    first.after_shards(2)
+    first.process.kill()
+    first.process.communicate()
+    assert same(score("small", out=out, shard_size=100), trained)
+
+
+def test_ctrl_c_keeps_what_is_scored_and_says_so(trained: Path, tmp_path: Path) -> None:
+    first = Command(tmp_path / "r.parquet")
+    first.after_shards(2)
+    first.process.send_signal(signal.SIGINT)
+    code, _, complained = first.ended()
+    assert code == 130
+    assert "members are scored and kept. Run the same command to go on." in complained
+    assert "Traceback" not in complained
+
+
+def with_events(dataset: Dataset, events: pd.DataFrame) -> None:
+    """The dataset once these interactions are in it."""
+    tables = {name: pd.read_parquet(dataset.path(name)) for name in ("interactions", "items")}
+    tables["interactions"] = pd.concat([tables["interactions"], events], ignore_index=True)
+    write_dataset(dataset.name, tables, sources=[Source("generated", "generated")], replace=True)
+
+
+@pytest.fixture
+def untouched(trained: Path) -> Iterator[Dataset]:
+    """The dataset, which is put back afterwards."""
+    dataset = open_dataset("small")
+    tables = {name: pd.read_parquet(dataset.path(name)) for name in ("interactions", "items")}
+    yield dataset
+    write_dataset("small", tables, sources=[Source("generated", "generated")], replace=True)
+
+
+def test_only_members_with_new_events_are_scored_again(
+    untouched: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "r.parquet"
+    arguments = ["recommend", "--dataset", "small", "--out", str(out), "--changed-only", "true"]
+    assert score_main(arguments) == 0
+    assert "is not there: all members are scored." in capsys.readouterr().out
+    assert score_main(arguments) == 0
+    assert f"0 of {MEMBERS:,} members have new events" in capsys.readouterr().out
+    before = pd.read_parquet(out)
+    last = pd.read_parquet(untouched.path("interactions"))["timestamp"].max()
+    picked = before[before["user_id"].isin(["u3", "u7"]) & (before["rank"] == 1)]["item_id"].tolist()
+    new = pd.DataFrame({"user_id": ["u3", "u7", "stranger"], "item_id": [*picked, picked[0]], "kind": "watch"})
+    with_events(untouched, new.assign(timestamp=last + pd.Timedelta(1, "h")))
+    assert score_main(arguments) == 0
+    assert f"3 of {MEMBERS + 1:,} members have new events" in capsys.readouterr().out
+    after = pd.read_parquet(out)
+    touched = ["u3", "u7", "stranger"]
+    pd.testing.assert_frame_equal(
+        after[~after["user_id"].isin(touched)].reset_index(drop=True),
+        before[~before["user_id"].isin(touched)].reset_index(drop=True),
+    )
+    whole = pd.read_parquet(score("small", out=tmp_path / "whole.parquet"))
+    assert after["user_id"].tolist() == whole["user_id"].tolist()
+    mine = [frame[frame["user_id"].isin(touched)].reset_index(drop=True) for frame in (after, whole)]
+    pd.testing.assert_frame_equal(*mine, rtol=1e-5)
+    assert not {*picked} & {*after.loc[after["user_id"].isin(["u3", "u7"]), "item_id"]} or picked[0] != picked[1]
+    assert score_main([*arguments, "--top-k", "3"]) == 0
+    assert "of another run, catalogue or setting: all members are scored." in capsys.readouterr().out
+
+
+def test_a_table_and_its_state_that_do_not_belong_together_are_scored_anew(trained: Path, tmp_path: Path) -> None:
+    ids, digests = np.array(["a", "b"], object), np.array([1, 2], np.uint64)
+    out, key = tmp_path / "r.parquet", {"run": "r"}
+    carried = incremental.metadata(key, ids, digests)
+    pd.DataFrame({"user_id": ids}).to_parquet(out)
+    assert incremental.changed(out, "user_id", ids, digests, key) is None  # a table of another hand
+    pq.write_table(pq.read_table(out).replace_schema_metadata(carried), out)
+    assert incremental.changed(out, "user_id", ids, digests, key) is None  # killed before the state
+    incremental.write_state(out, "user_id", ids, digests, carried)
+    assert incremental.changed(out, "user_id", ids, np.array([1, 3], np.uint64), key).tolist() == [False, True]
+    assert incremental.changed(out, "user_id", np.array(["b", "c"], object), digests, key).tolist() == [True, True]
+    assert incremental.changed(out, "user_id", ids, digests, {"run": "s"}) is None
+    other = incremental.metadata(key, ids, digests + np.uint64(1))
+    incremental.write_state(out, "user_id", ids, digests, other)
+    assert incremental.changed(out, "user_id", ids, digests, key) is None
+    incremental.state_of(out).write_bytes(b"PAR1")
+    assert incremental.changed(out, "user_id", ids, digests, key) is None
+
+
+def test_a_forgotten_member_goes_from_the_state_too(untouched: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    out = score("small", changed_only=True)
+    assert out.parent == home.scores("small")
+    feedback.forget("small", "u5")
+    assert not (pd.read_parquet(incremental.state_of(out))["user_id"] == "u5").any()
+    score("small", changed_only=True)
+    # The run still knows the id, of whom there is nothing any more.
+    assert f"1 of {MEMBERS:,} members have new events" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--engine", "spark"], "--engine spark: choose local or ray."),
+        (["--processes", "0"], "--processes 0: give a number of 1 or more."),
+        (["--address", "auto"], "add --engine ray"),
+        (["--sharded", "true"], "give --out FOLDER"),
+        (["--shard-size", "0"], "--shard-size 0 asks for nothing"),
+        (["--processes", "two"], "--processes"),
+    ],
+)
+def test_impossible_engines_are_refused(flags: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert score_main(["recommend", "--dataset", "small", *flags]) == 2
+    complained = capsys.readouterr().err
+    assert sentence in complained
+    assert complained.count("\n") == 1
+
+
+def test_an_address_without_a_cluster_is_told_in_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--engine", "ray", "--address", "127.0.0.1:1"]
+    assert score_main(["recommend", "--dataset", "small", *flags]) == 2
+    assert "no Ray cluster answers there" in capsys.readouterr().err
