@@ -72,7 +72,7 @@ COMMANDS = {
     "export": ["-m", "data", "export-events", "mine"],
 }
 FULL = [("import", 0), ("import", 9000), ("promote", 0), ("fit", 0), ("fit", 20_000), ("fit", 45_000), ("score", 0),
-        ("forget", 0), ("export", 0), ("export", 20_000)]  # fmt: skip
+        ("forget", 0), ("export", 0)]  # fmt: skip
 
 
 @pytest.mark.parametrize(

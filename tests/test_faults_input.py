@@ -155,7 +155,7 @@ def took(path: Path, table: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert not list(path.parent.glob("home/tables/.import-*"))
 
 
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @FUZZ

@@ -67,7 +67,7 @@ def test_two_trainings_while_the_dataset_is_replaced_and_a_run_promoted(
     assert first is not None
     log = tmp_path / "log.csv"
     log.write_text("user,item,ts\n" + "".join(f"new{n % 9},{n % 40},2024-01-{1 + n % 28:02}\n" for n in range(400)))
-    trainings = [start(*fit, toy_config(tmp_path, 25), *of) for _ in range(2)]
+    trainings = [start(*fit, toy_config(tmp_path, 12), *of) for _ in range(2)]
     others = [
         start("-m", "data", "import", "--name", "small", "--replace", "--interactions", str(log)),
         start("-m", "data", "import", "--name", "small", "--replace", "--interactions", str(log)),
