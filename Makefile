@@ -8,17 +8,18 @@ BIN := $(VENV)/bin
 PEERS := benchmarks/.venv
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint clean browser postgres benchmark-peers-env
+.PHONY: install demo test lint audit clean browser postgres benchmark-peers-env
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
 
-# Pinned by constraints.txt. pip compiles on one core; compileall uses all of them.
-$(STAMP): pyproject.toml constraints.txt
+# Pinned by constraints.txt. LOCKED=1 takes files with the hashes of requirements.lock alone, torch excepted. pip compiles on one core; compileall uses all of them.
+$(STAMP): pyproject.toml constraints.txt $(if $(LOCKED),requirements.lock)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 or later is needed: run 'make PYTHON=/path/to/python3.11'." >&2; exit 2; }
 	@echo "Installing into $(VENV) (about 1 GB, 2 to 3 minutes) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(if $(LOCKED),$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --only-binary=:all: --require-hashes --requirement requirements.lock)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	@$(BIN)/python -m compileall -q -j 0 -x '/tests/' $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $(STAMP)
@@ -36,6 +37,10 @@ lint: install
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+# Known vulnerabilities of what is installed: a report, which never fails.
+audit: install
+	@$(BIN)/python .ci/audit.py
 
 # The end-to-end test clicks through the dashboard in Debian's Chromium. Where none is found and apt-get is at hand for
 # root it is installed; elsewhere the test says what is missing.

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import streamlit as st
 
@@ -17,6 +16,7 @@ from data import events, home, jobs
 from data.as_csv import as_csv
 from data.dataset import Dataset, list_datasets, open_dataset
 from data.errors import UserError
+from data.schema import UNREADABLE
 
 CSV_ROWS = 500_000
 PARQUET_BYTES = 512 << 20
@@ -174,7 +174,7 @@ def _download(data: Dataset, path: Path) -> None:
     table, kind = path.stem, "scores" if path.parent != data.folder else "table"
     try:
         rows, size = pq.read_metadata(path).num_rows, path.stat().st_size
-    except (pa.ArrowException, OSError):
+    except UNREADABLE:
         page.notice("warn", f"{path.name} is damaged: check this dataset, or write it anew.")
         return
     key, name = f"{kind}-{data.name}-{table}", f"{data.name}-{table}"

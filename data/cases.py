@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from data.atomic import atomic_file
 from data.intervals import bootstrap, delong
+from data.schema import UNREADABLE
 
 FILE, CASE, LABEL = "cases.parquet", "case", "label"
 _SEED = 42
@@ -56,7 +57,7 @@ def read_cases(run: Path) -> pd.DataFrame | None:
     """The cases, by id; None where the run has none (one of an earlier version) or they are damaged."""
     try:
         return pq.read_table(run / FILE).to_pandas().set_index(CASE)
-    except (OSError, pa.ArrowException, KeyError):
+    except (*UNREADABLE, KeyError):
         return None
 
 

@@ -1,10 +1,12 @@
 """What is kept of a checkpoint once the training that wrote it is over."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
 from data.atomic import atomic_file
+from data.errors import UserError
 
 _KEPT = ("state_dict", "hyper_parameters", "hparams_name", "pytorch-lightning_version", "epoch", "global_step")
 
@@ -19,3 +21,18 @@ def slim(source: Path, target: Path) -> int:
     with atomic_file(target) as temporary:
         torch.save({key: checkpoint[key] for key in _KEPT if key in checkpoint}, temporary)
     return int(checkpoint["epoch"]) + 1
+
+
+def check_plain(path: Path) -> None:
+    """Refuse a checkpoint that cannot be read, or holds more than weights and states: that could be a program.
+
+    Raises:
+        UserError: it is damaged or holds more; nothing in it was run.
+    """
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, KeyError, EOFError, UnpicklingError) as failure:
+        raise UserError(
+            f"{path} is damaged or holds more than plain weights and states, which could be a program: train again, "
+            "promote another run, or name another --ckpt_path."
+        ) from failure

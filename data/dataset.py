@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -144,7 +145,7 @@ def read_parquet(
         table = pq.read_table(path, columns=wanted, read_dictionary=list(categories))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run the command that writes it again.") from None
-    except (pa.ArrowException, OSError) as failure:
+    except schema.UNREADABLE as failure:
         raise UserError(f"{path} cannot be read as Parquet ({failure}): {mend}.") from None
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}: {mend}.")
@@ -154,18 +155,19 @@ def read_parquet(
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Around queries of DuckDB on a file of a dataset.
+    """Around what DuckDB or Arrow read of a file of a dataset.
 
     Raises:
-        UserError: a query failed, since the file is damaged or lacks a column.
+        UserError: it cannot be read, since it is gone or damaged, or lacks a column.
     """
-    import duckdb
-
     try:
         yield
-    except duckdb.Error as failure:
-        reason = str(failure).split("\n")[0]
-        raise UserError(f"{path} cannot be read ({reason}): {MEND}.") from None
+    except Exception as failure:
+        duckdb = sys.modules.get("duckdb")  # only who has used it has loaded it: that takes a tenth of a second
+        kinds = (pa.ArrowException, UnicodeDecodeError, FileNotFoundError, *([duckdb.Error] if duckdb else []))
+        if not isinstance(failure, kinds):
+            raise
+        raise UserError(f"{path} cannot be read ({str(failure).splitlines()[0]}): {MEND}.") from None
 
 
 def write_parquet(frame: pd.DataFrame, path: Path, arrow: pa.Schema) -> None:

@@ -26,7 +26,7 @@ from sqlalchemy import delete, select
 
 from data import events, home, runs, schema
 from data.database import connection
-from data.dataset import Dataset, Source, only_writer, open_dataset, write_dataset
+from data.dataset import MEND, Dataset, Source, only_writer, open_dataset, readable, write_dataset
 from data.errors import UserError
 from data.replies import REPLIES
 from data.schema import CREATED_AT, LABEL, REVIEW_ID, SOURCE, TIMESTAMP, USER_ID
@@ -56,6 +56,7 @@ def _rewriting(name: str) -> Iterator[Path]:
             if "." not in left.name.removeprefix(f".{name}.").removesuffix(".work"):  # not of dataset NAME.more
                 shutil.rmtree(left, ignore_errors=True)
         try:
+            _refuse_damaged(open_dataset(name))
             with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=".work", dir=root) as folder:
                 yield Path(folder)
         except (pa.ArrowException, UnicodeError, csv.Error) as failure:
@@ -63,6 +64,16 @@ def _rewriting(name: str) -> Iterator[Path]:
                 f"A table or score file of dataset '{name}' cannot be read ({str(failure).splitlines()[0]}): find it "
                 f"by 'python -m data validate {name}', write it anew, and run this again."
             ) from failure
+
+
+def _refuse_damaged(dataset: Dataset) -> None:
+    """A table that is gone or lacks a column would be rewritten as if it had never been there."""
+    for table in dataset.rows:
+        path = dataset.path(table)
+        with readable(path):
+            missing = set(schema.TABLES[table].names) - set(pq.read_schema(path).names)
+        if missing:
+            raise UserError(f"{path} has no column {', '.join(sorted(missing))}: {MEND}.")
 
 
 def export_events(name: str) -> Exported:

@@ -240,10 +240,12 @@ def _run(folder: Path, stdin: bytes) -> int:
     lock = FileLock(_lock_path(state["lock"])) if state["lock"] else None
     try:
         with lock.acquire(timeout=0) if lock else contextlib.nullcontext():
-            return _run_command(folder, state, stdin)
+            ended = _run_command(folder, state, stdin)
     except Timeout:
         write_json(folder / "job.json", state | {"state": "refused", "ended_at": _now()})
         return 1
+    write_json(folder / "job.json", ended)  # behind the lock: who sees the end may start the next
+    return int(ended["exit_code"])
 
 
 @contextmanager
@@ -288,7 +290,8 @@ def _lock_path(name: str) -> Path:
     return path
 
 
-def _run_command(folder: Path, state: dict[str, Any], stdin: bytes) -> int:
+def _run_command(folder: Path, state: dict[str, Any], stdin: bytes) -> dict[str, Any]:
+    """The state that the job ends in."""
     try:
         command = subprocess.Popen(
             state["argv"],
@@ -298,8 +301,7 @@ def _run_command(folder: Path, state: dict[str, Any], stdin: bytes) -> int:
         )
     except OSError as failure:
         print(f"error: {state['argv'][0]} cannot be started ({failure.strerror}).", flush=True)
-        write_json(folder / "job.json", state | {"state": "failed", "exit_code": 127, "ended_at": _now()})
-        return 127
+        return state | {"state": "failed", "exit_code": 127, "ended_at": _now()}
     _give(command, stdin)
     write_json(folder / "job.json", state | {"state": "running"})
     signals = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
@@ -312,8 +314,7 @@ def _run_command(folder: Path, state: dict[str, Any], stdin: bytes) -> int:
                 os.killpg(command.pid, signals.pop(0))
         time.sleep(_POLL_SECONDS)
     ending = "cancelled" if asked_at is not None and exit_code != 0 else "done" if exit_code == 0 else "failed"
-    write_json(folder / "job.json", state | {"state": ending, "exit_code": exit_code, "ended_at": _now()})
-    return exit_code
+    return state | {"state": ending, "exit_code": exit_code, "ended_at": _now()}
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ from typing import Any
 import duckdb
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import home, runs
 from data.atomic import write_json
 from data.dataset import Dataset, readable
 from data.errors import UserError
+from data.schema import UNREADABLE
 
 INPUTS = "inputs.json"
 BINS, SAMPLE = 10, 2_000
@@ -313,6 +313,6 @@ def run_of_scores(path: Path) -> str:
     try:
         for batch in pq.ParquetFile(path).iter_batches(1, columns=["run_id"]):
             return str(batch.column(0)[0].as_py())
-    except (OSError, pa.ArrowException, KeyError):
+    except (*UNREADABLE, KeyError):
         pass
     return ""

@@ -69,13 +69,13 @@ def is_finished(run: Path) -> bool:
 
 
 def current_run(dataset: str, model: str) -> Path | None:
-    """Folder of the run in use, or None when there is none (or it was deleted)."""
+    """Folder of the run in use, or None when there is none (or it was deleted, or `current` names no run)."""
     try:
-        run_id = (home.runs(dataset, model) / "current").read_text("utf-8").strip()
-    except FileNotFoundError:
+        run_id = home.check_name((home.runs(dataset, model) / "current").read_text("utf-8").strip())
+    except (FileNotFoundError, UnicodeDecodeError, UserError):
         return None
     folder = home.runs(dataset, model) / run_id
-    return folder if run_id and is_finished(folder) else None
+    return folder if is_finished(folder) else None
 
 
 def fit_argv(dataset: str, model: str, config: str = "") -> list[str]:

@@ -25,6 +25,9 @@ SERIES_ID, DATE, VALUE = "series_id", "date", "value"
 KINDS = ("rating", "watch", "thumb_up", "thumb_down", "list_add", "list_remove", "click", "impression")
 LABELS = ("negative", "neutral", "positive")
 
+# What Arrow raises of a Parquet file that is damaged or gone; the last: of a name in its schema.
+UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+
 _STRING, _FLOAT, _TIME = pa.string(), pa.float64(), pa.timestamp("us", tz="UTC")
 _STRINGS = pa.list_(pa.string())
 

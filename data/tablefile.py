@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.errors import UserError
+from data.schema import UNREADABLE
 
 TYPE_SUFFIX = r":(token|float)(_seq)?$"  # of RecBole's column names
 MOST_COLUMNS = 2_000
@@ -135,9 +136,11 @@ def _open_parquet(path: Path) -> "ParquetFile":
         metadata = pq.read_metadata(path)
         columns = tuple(metadata.schema.to_arrow_schema().names)
         unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
-    except (pa.ArrowException, OSError) as failure:
+    except UNREADABLE as failure:
         raise UserError(f"{path} cannot be read as Parquet ({_first_line(failure)}): write it again.") from None
     refuse_unpacked(path, unpacked)
+    if twice := next((name for name in columns if columns.count(name) > 1), None):
+        raise UserError(f"{path} has several columns called '{twice[:60]}': give each a name of its own.")
     return ParquetFile(path, columns)
 
 
@@ -168,7 +171,7 @@ class ParquetFile:
                     first += batch.num_rows
                     yield Block(columns, lines, [], partial(_as_text, batch))
                     advance(batch.num_rows)
-        except (pa.ArrowException, OSError) as failure:
+        except UNREADABLE as failure:
             raise UserError(f"{self.path} is damaged ({_first_line(failure)}): write it again.") from None
 
     def _plain(self, column: pa.Array) -> pa.Array:

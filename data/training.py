@@ -19,7 +19,6 @@ import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
@@ -35,7 +34,7 @@ from data import command, report, runs
 from data.arguments import one_sentence, run_of, with_defaults
 from data.atomic import atomic_file, write_json, write_text
 from data.card import write_card
-from data.checkpoints import slim
+from data.checkpoints import check_plain, slim
 from data.dataset import open_dataset
 from data.errors import UserError
 from data.gate import Gate, judge, outcome
@@ -149,6 +148,9 @@ class _MarqueeCLI(LightningCLI):
             if checkpoint is not None and not Path(checkpoint).is_file():
                 raise UserError(f"--ckpt_path {checkpoint} does not exist: give RUN/checkpoints/last.ckpt.")
             self.resumed_from = checkpoint
+        checkpoint = config.get("ckpt_path")
+        if checkpoint is not None and Path(checkpoint).is_file():
+            check_plain(Path(checkpoint))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         if self.subcommand == "fit":
@@ -273,11 +275,6 @@ class _MarqueeCLI(LightningCLI):
             if not trainer.interrupted:
                 raise
         except Exception as failure:
-            if ckpt_path and isinstance(failure, UnpicklingError):
-                raise UserError(
-                    f"--ckpt_path {ckpt_path} is damaged or holds more than plain weights and states, which could be "
-                    "a program: leave the flag out to start over."
-                ) from failure
             if ckpt_path and isinstance(failure, (RuntimeError, EOFError, KeyError)):
                 raise UserError(
                     f"--ckpt_path {ckpt_path} cannot be resumed from ({str(failure).splitlines()[0]}): "

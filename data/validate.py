@@ -67,7 +67,7 @@ def _table(dataset: Dataset, table: str) -> Iterator[Broken]:
     path = dataset.path(table)
     try:
         file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as failure:
+    except schema.UNREADABLE as failure:
         yield Broken(path.name, f"cannot be read as Parquet ({str(failure).splitlines()[0][:200]})")
         return
     with file:

@@ -20,7 +20,7 @@ from data.as_csv import rounded_csv
 from data.atomic import atomic_file
 from data.dataset import open_dataset, read_parquet
 from data.errors import UserError
-from data.schema import ITEM_ID, TITLE, USER_ID
+from data.schema import ITEM_ID, TITLE, UNREADABLE, USER_ID
 from data.titles import display_title
 
 BANDS = ("high", "medium", "low")
@@ -84,7 +84,7 @@ def picks_of(recommendations: Path, user_ids: Sequence[str]) -> pd.DataFrame:
     wanted = [(USER_ID, "in", list(user_ids)), ("rank", "<=", PICKS)]
     try:
         return pq.read_table(recommendations, columns=columns, filters=wanted).to_pandas()
-    except (pa.ArrowException, OSError) as failure:
+    except UNREADABLE as failure:
         raise UserError(
             f"{recommendations} cannot be read ({failure}): write it again with 'python score.py recommend'."
         ) from None

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import UserError
+from data.schema import UNREADABLE
 
 LONGEST_TEXT = 1_000_000  # characters; a text of so many takes as long as a thousand reviews
 LONGEST_RECORD = 8_000_000  # characters of a CSV row: more are not held in memory, and the rest of the line is lost
@@ -253,7 +254,7 @@ def _open_parquet(path: Path, text_column: str) -> Table:
     try:
         with pq.ParquetFile(path) as file:
             schema, metadata = file.schema_arrow, file.metadata
-    except (pa.ArrowException, OSError) as failure:
+    except UNREADABLE as failure:
         raise UserError(f"--input {path} cannot be read as Parquet ({failure}): write it again.") from None
     _require(path, text_column, schema.names)
     kind = schema.field(schema.get_all_field_indices(text_column)[0]).type
@@ -279,7 +280,7 @@ def _open_parquet(path: Path, text_column: str) -> Table:
                     if done > skip:
                         table = pa.Table.from_batches([batch]).slice(max(0, skip - before))
                         yield from _bounded(table, text_column, path.stat().st_size * done // metadata.num_rows)
-            except (pa.ArrowException, OSError) as failure:
+            except UNREADABLE as failure:
                 raise UserError(
                     f"--input {path} is damaged after row {done:,} ({str(failure).splitlines()[0]}): write it again."
                 ) from None

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from scipy import sparse
 
 from data.atomic import atomic_file
-from data.dataset import Dataset, read_parquet
+from data.dataset import Dataset, read_parquet, readable
 from data.errors import UserError
 from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP, USER_ID
 from data.splits import POSITIVE_KINDS, order_events
@@ -236,11 +236,13 @@ def disliked_titles(dataset: Dataset, vocabulary: Vocabulary, users: pd.Index) -
     nothing = np.zeros(0, np.int64)
     if not dataset.has("interactions"):
         return Histories.of(nothing, nothing, nothing, len(users), len(vocabulary.item_ids))
-    thumbs = pq.read_table(
-        dataset.path("interactions"),
-        columns=[USER_ID, ITEM_ID, TIMESTAMP, KIND],
-        filters=[(KIND, "in", ("thumb_up", "thumb_down"))],
-    ).to_pandas()
+    path = dataset.path("interactions")
+    with readable(path):
+        thumbs = pq.read_table(
+            path,
+            columns=[USER_ID, ITEM_ID, TIMESTAMP, KIND],
+            filters=[(KIND, "in", ("thumb_up", "thumb_down"))],
+        ).to_pandas()
     last = thumbs.sort_values(TIMESTAMP, kind="stable").drop_duplicates([USER_ID, ITEM_ID], keep="last")
     down = last[last[KIND] == "thumb_down"]
     rows, items = users.get_indexer(pd.Index(down[USER_ID])), vocabulary.items(down[ITEM_ID])
@@ -257,9 +259,9 @@ def hidden_titles(dataset: Dataset, vocabulary: Vocabulary, users: pd.Index) -> 
     if not dataset.has("interactions"):
         nothing = np.zeros(0, np.int64)
         return Histories.of(nothing, nothing, nothing, len(users), len(vocabulary.item_ids))
-    table = pq.read_table(
-        dataset.path("interactions"), columns=[USER_ID, ITEM_ID, KIND], read_dictionary=[USER_ID, ITEM_ID]
-    )
+    path = dataset.path("interactions")
+    with readable(path):
+        table = pq.read_table(path, columns=[USER_ID, ITEM_ID, KIND], read_dictionary=[USER_ID, ITEM_ID])
     table = table.filter(pc.is_in(table[KIND], pa.array(HIDDEN_KINDS))).unify_dictionaries()
     codes = []
     for name, ids in ((USER_ID, users), (ITEM_ID, vocabulary.item_ids)):

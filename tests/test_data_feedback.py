@@ -436,5 +436,5 @@ def test_a_damaged_table_is_one_sentence(damaged: str, mine: Dataset, capsys: py
     mine.path(damaged).write_bytes(b"PAR1 no more")
     for command in (["export-events", "mine"], ["forget", "u2", "--dataset", "mine"]):
         assert main(command) == 2
-        assert capsys.readouterr().err.startswith("error: A table or score file of dataset 'mine' cannot be read")
+        assert capsys.readouterr().err.startswith(f"error: {mine.path(damaged)} cannot be read")
     assert len(events.events("mine")) == 1

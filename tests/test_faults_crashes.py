@@ -174,7 +174,7 @@ def test_fit_leaves_the_run_in_use_or_a_whole_new_one(
     before = runs.current_run("small", "recommender")
     assert before is not None
     argv = ["toy_command", "fit", "--config", str(tmp_path / "toy.yaml"), "--data.dataset", "small"]
-    crashes = sweep(*argv, steps=[*range(1, 60, 4), *range(60, 100, 2), 1000])
+    crashes = sweep(*argv, steps=[*range(1, 60, 8), *range(60, 100, 4), 1000])
     seen = fit_and_promote_are_safe(crashes, before.name, monkeypatch)
     assert seen == {"before", "after"}
     for crash in crashes:

@@ -72,7 +72,7 @@ COMMANDS = {
     "export": ["-m", "data", "export-events", "mine"],
 }
 FULL = [("import", 0), ("import", 9000), ("promote", 0), ("fit", 0), ("fit", 20_000), ("fit", 45_000), ("score", 0),
-        ("forget", 0), ("export", 0), ("export", 20_000)]  # fmt: skip
+        ("forget", 0), ("export", 0)]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,8 @@ def test_one_sentence_and_nothing_lost(
     assert "Traceback" not in ended.err
     assert last.startswith("error: ")
     assert "No space left" in last or "read-only" in last or "disk" in last, last
+    if "while writing" in last:  # what is named lies on the disk that is full
+        assert "/disk-" in last or "the disk" in last
     check(ended.left, monkeypatch, run_id)
 
 
