@@ -66,12 +66,15 @@ class Ease:
 
 def co_occurrence(histories: Histories) -> np.ndarray:
     """X'X: how many members wanted both titles. Shape: (n_items, n_items), float64; items of -1 are left out."""
-    known = histories.items >= 0
-    start = np.concatenate([[0], np.cumsum(known)])[histories.start]
-    matrix = sparse.csr_matrix(
-        (np.ones(known.sum(), np.float32), histories.items[known], start), shape=(len(histories), histories.n_items)
-    )
-    return np.asarray((matrix.T @ matrix).todense(), np.float64)
+    found = np.zeros((histories.n_items, histories.n_items))
+    for _, block in histories.blocks():
+        known = block.items >= 0
+        start = np.concatenate([[0], np.cumsum(known)])[block.start]
+        matrix = sparse.csr_matrix(
+            (np.ones(known.sum(), np.float32), block.items[known], start), shape=(len(block), block.n_items)
+        )
+        found += (matrix.T @ matrix).todense()
+    return found
 
 
 def ease_weights(gram: np.ndarray, regularisation: float) -> np.ndarray:

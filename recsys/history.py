@@ -15,7 +15,8 @@ They meet in the logarithm (recsys/mixture.py), where the network learns what th
     logit(i) = neural_weight (m · e[i] + b[i]) + sharpness · log(max(S(i), 0) + floor · popularity(i))
 
 The loss is the cross-entropy of the title that came next over the whole catalogue (with `future` above 0: of one of
-the next, the f-th with probability (1 - future) future^f). In training S comes from a T that was solved without the
+the next, the f-th with probability (1 - future) future^f); where the catalogue is too large for that, over some titles
+that are drawn (recsys/sampled.py). In training S comes from a T that was solved without the
 members of the batch, a fold of them at a time: with their own events in T the network would learn to trust it too much.
 
 Sums instead of attention: they cost a fifth of a small transformer's time and were more accurate on MovieLens 100K
@@ -24,7 +25,7 @@ in recsys/reasons.py do. A new member is a short history and a new title its tok
 """
 
 import copy
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -33,51 +34,17 @@ from torch import Tensor, nn
 
 from data.optimisation import adamw
 from recsys.content import WIDTH
+from recsys.fading_sums import FadingSums
 from recsys.interactions import Histories
 from recsys.mixture import Mixture
 from recsys.module import Batch, RankingModule
 from recsys.ranking import Ranking
+from recsys.sampled import Asked, Draws
 from recsys.transition import Settings, Transition
 from recsys.windows import Bags, History, fading_windows, latest_events
 
 _ASKED = 5_000  # members of the validation split that the mixture is chosen by, at most
 _ASKED_SCORES = 2**25  # of all titles for them
-
-
-class FadingSums(nn.Module):
-    """The network on fading sums."""
-
-    powers: Tensor
-
-    def __init__(self, size: int, hidden: int, powers: list[float], dropout: float) -> None:
-        super().__init__()
-        self.register_buffer("powers", torch.tensor(powers), persistent=False)
-        self.mlp = nn.Sequential(
-            nn.Dropout(dropout),
-            nn.Linear((len(powers) + 1) * size, hidden),
-            nn.GELU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden, size),
-        )
-
-    def forward(self, vectors: Tensor, known: Tensor, here: Tensor) -> Tensor:
-        """Members before each target that is `here`: (number of them, size).
-
-        Shapes: vectors (batch, events, size); known, which events there are, (batch, events); here (batch, targets).
-        """
-        events, targets = vectors.shape[1], here.shape[1]
-        weights = fading_windows(self.powers, events, targets)  # (rates, targets, events)
-        sums = torch.einsum("rte,bed->btrd", weights, vectors)
-        total = torch.einsum("rte,be->btr", weights, known.to(vectors.dtype))
-        return self.of_sums(sums[here], total[here], vectors[:, events - targets :][here])
-
-    def of_sums(self, sums: Tensor, total: Tensor, latest: Tensor) -> Tensor:
-        """Members from sums of vectors, sums of their weights and the latest vector.
-
-        Shapes: (..., rates, size), (..., rates), (..., size) to (..., size).
-        """
-        sums = sums / total.clamp_min(1e-6).sqrt()[..., None]
-        return self.mlp(torch.cat([sums.flatten(-2), latest], dim=-1))
 
 
 class Encoded(NamedTuple):
@@ -116,6 +83,8 @@ class HistoryModule(RankingModule):
         search: whether validation may choose these three and `fade_power`, starting from what is given here, and how
             the parts mix (recsys/mixture.py).
         fade_power: how fast its history fades.
+        n_sampled: titles drawn in each training step, for all its targets, to compare the wanted ones with; 0: the
+            whole catalogue. A step's time and memory then hardly grow with the catalogue.
         future: how much the titles after the next one count, from 0 (only the next) to below 1.
         top_heavy: a target's loss is weighted by p^top_heavy, p its probability so far: titles that are near the top
             count more, as in NDCG, and hopeless ones less; 0 weighs all alike.
@@ -154,6 +123,7 @@ class HistoryModule(RankingModule):
         top_heavy: float = 0.25,
         neural_weight: float = 0.4,
         folds: int = 4,
+        n_sampled: int = 0,
         learning_rate: float = 2e-3,
         learning_rate_decay: float = 0.85,
         l2: float = 0.0,
@@ -170,6 +140,7 @@ class HistoryModule(RankingModule):
         self.member = FadingSums(size, hidden, powers, dropout)
         self.bias = nn.Parameter(torch.zeros(n_items))
         self.mixture = Mixture(n_items, neural_weight, sharpness=1.2 if linear else 0.5)
+        self.draws = Draws(n_items) if n_sampled else None
 
         self._served: Tensor | None = None  # the titles' vectors
 
@@ -205,7 +176,10 @@ class HistoryModule(RankingModule):
         train = data.fitted
         self.tokens.copy_(torch.from_numpy(data.content_tokens(self.hparams["content_buckets"])))
         self.mixture.learn(train)
-        rated = torch.from_numpy(train.ratings[~np.isnan(train.ratings)])
+        if self.draws is not None:
+            self.draws.learn(self.mixture.popularity[0])
+        rated = next(block.ratings for _, block in train.blocks())  # where there are millions the first ones will do
+        rated = torch.from_numpy(rated[~np.isnan(rated)])
         if len(rated) > 1 and rated.std() > 0:
             self.rating_scale.copy_(torch.stack([rated.mean(), rated.std()]))
         if self.transition is not None:
@@ -245,17 +219,30 @@ class HistoryModule(RankingModule):
         """e of every title, and zeros for none. Shape: (n_items + 1, size)."""
         if self._served is not None and not self.training:
             return self._served
-        learned = self.title.weight
-        if self.training and self.hparams["title_dropout"] > 0:
-            shown = torch.rand(len(learned), 1, device=learned.device) >= self.hparams["title_dropout"]
-            learned = learned * shown
+        learned = self._shown(self.title.weight)
+        return learned + F.pad(self._told(self.tokens), (0, 0, 0, 1)) if self.hparams["content"] else learned
+
+    def vectors_of(self, titles: Tensor) -> Tensor:
+        """e of some titles, and zeros for none (n_items): (k,) to (k, size)."""
+        learned = self._shown(self.title(titles), titles)
         if not self.hparams["content"]:
             return learned
-        number = (self.tokens < self.hparams["content_buckets"]).sum(1, keepdim=True).clamp_min(1)
-        told = F.embedding_bag(
-            self.tokens, self.token.weight, mode="sum", padding_idx=self.hparams["content_buckets"]
-        ) / number.sqrt().to(learned.dtype)
-        return learned + F.pad(told, (0, 0, 0, 1))
+        known = titles < self.n_items
+        return learned + self._told(self.tokens[titles.clamp_max(self.n_items - 1)]) * known[:, None]
+
+    def _shown(self, learned: Tensor, titles: Tensor | None = None) -> Tensor:
+        """Learned vectors, of all titles or of `titles`, without those that are hidden in this step."""
+        if not self.training or self.hparams["title_dropout"] <= 0:
+            return learned
+        shown = torch.rand(self.n_items + 1, 1, device=learned.device) >= self.hparams["title_dropout"]
+        return learned * (shown if titles is None else shown[titles])
+
+    def _told(self, tokens: Tensor) -> Tensor:
+        """What their tokens say of titles: (k, WIDTH) to (k, size)."""
+        none = self.hparams["content_buckets"]
+        number = (tokens < none).sum(1, keepdim=True).clamp_min(1)
+        told = F.embedding_bag(tokens, self.token.weight, mode="sum", padding_idx=none)
+        return told / number.sqrt().to(told.dtype)
 
     def said(self, history: History) -> Tensor:
         """What u_0, u_1 and u_2 are multiplied with; zeros where there is no event. Shape: (batch, events, 3)."""
@@ -264,17 +251,17 @@ class HistoryModule(RankingModule):
         rating = (history.rating.nan_to_num(0.0) - mean) / spread * rated
         return torch.stack([rated.to(rating.dtype), rating, torch.log1p(history.gap.clamp_min(0)) / 6], dim=2)
 
-    def event_vectors(self, history: History, titles: Tensor) -> Tensor:
-        """v of every event; zeros where there is none. Shape: (batch, events, size)."""
+    def event_vectors(self, history: History, of_titles: Tensor) -> Tensor:
+        """v of every event from e of its title; zeros where there is none. Shapes: (batch, events, size)."""
         known = history.item < self.n_items
-        return titles[history.item] * known[..., None] + self.said(history) @ self.event
+        return of_titles * known[..., None] + self.said(history) @ self.event
 
     def members(self, history: History, titles: Tensor, here: Tensor | None = None) -> Tensor:
         """m before the event after the last; or before each target that is `here` (batch, targets), where the first
         targets follow events before the last ones. Shape: (batch, size), or (number of targets, size)."""
         known = history.item < self.n_items
         if here is not None:
-            return self.member(self.event_vectors(history, titles), known, here)
+            return self.member(self.event_vectors(history, titles[history.item]), known, here)
         # The same for one target, without a vector for each event.
         weights, said = fading_windows(self.member.powers, known.shape[1], 1)[:, 0], self.said(history)
         sums = Bags.of(history.item, known, self.member.powers).sums(titles).transpose(0, 1)  # (batch, rates, size)
@@ -365,23 +352,41 @@ class HistoryModule(RankingModule):
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         history, target = History.of(batch), batch["target"]  # (batch, events), (batch, targets)
         here = target < self.n_items
-        titles = self.title_vectors()
-        wanted = target[here]
-        logits = torch.zeros_like(self.bias).expand(len(wanted), -1)
-        if self.hparams["neural"]:
-            logits = torch.addmm(self.bias, self.members(history, titles, here), titles[:-1].T)
-        estimate = None
-        if self.transition is not None:
-            estimate = self.transition.of_others(history, batch["fold"], here, batch["event"])
-        logits = self.mixture.in_training(logits, estimate)
         weight = batch["weight"][here]
-        surprise = F.cross_entropy(logits, wanted, reduction="none")  # -log p of the title that came
+        # -log p of the titles that came
+        surprise = self._surprise(batch, history, here) if self.draws is None else self._estimated(batch, history, here)
         reward = torch.exp(-self.hparams["top_heavy"] * surprise.detach())
         loss = (surprise * weight * reward).sum() / (weight * reward).sum().clamp_min(1e-9)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(weight), prog_bar=True)
         if self.hparams["l1"] > 0:
             loss = loss + self.hparams["l1"] * self.title.weight.abs().mean()
         return loss
+
+    def _surprise(self, batch: Batch, history: History, here: Tensor) -> Tensor:
+        """-log p of every target that is `here`. Shape: (targets,)."""
+        titles, wanted, estimate = self.title_vectors(), batch["target"][here], None
+        logits = torch.zeros_like(self.bias).expand(len(wanted), -1)
+        if self.hparams["neural"]:
+            logits = torch.addmm(self.bias, self.members(history, titles, here), titles[:-1].T)
+        if self.transition is not None:
+            estimate = self.transition.of_others(history, batch["fold"], here, batch["event"])
+        return F.cross_entropy(self.mixture.in_training(logits, estimate), wanted, reduction="none")
+
+    def _estimated(self, batch: Batch, history: History, here: Tensor) -> Tensor:
+        """The same, by titles that are drawn; nothing here has the catalogue's length but a number for each title."""
+        draws, estimate = cast(Draws, self.draws), None
+        asked = Asked(batch["target"][here], draws(self.hparams["n_sampled"]))
+        logits = asked.of(torch.zeros_like(self.bias))
+        if self.hparams["neural"]:
+            titles = torch.cat([history.item.flatten(), *asked])
+            seen, own, others = self.vectors_of(titles).split([history.item.numel(), *map(len, asked)])
+            vectors = self.event_vectors(history, seen.view(*history.item.shape, -1))
+            members = self.member(vectors, history.item < self.n_items, here)  # (targets, size)
+            logits = torch.cat([(members * own).sum(1, keepdim=True), members @ others.T], dim=1)
+            logits = logits + asked.of(self.bias)
+        if self.transition is not None:
+            estimate = self.transition.of_others(history, batch["fold"], here, batch["event"], asked)
+        return draws.losses(self.mixture.in_training(logits, estimate, asked), asked)
 
     def configure_optimizers(self) -> Any:
         chosen = self.hparams

@@ -9,6 +9,7 @@ One place for the rules that every model, baseline and protocol here shares:
 * What is hidden from a member: every positive title and every title with a thumb down.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP, USER_ID
 from data.splits import POSITIVE_KINDS, order_events
 
 HIDDEN_KINDS = (*POSITIVE_KINDS, "thumb_down")
+BLOCK = 2**24  # events that are looked at at once where a sum over all of them is wanted
 
 
 def positive_events(dataset: Dataset, seed: int) -> pd.DataFrame:
@@ -103,10 +105,13 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Histories:
-    """What each member wanted, oldest first, in compressed rows: member m's titles are items[start[m]:start[m + 1]]."""
+    """What each member wanted, oldest first, in compressed rows: member m's titles are items[start[m]:start[m + 1]].
+
+    Events that do not fit in memory lie on disk (recsys/streaming.py); sums over them go block by block.
+    """
 
     start: np.ndarray  # (n_users + 1,) int64
-    items: np.ndarray  # (n_events,) int64
+    items: np.ndarray  # (n_events,) int64, or int32 on disk
     times: np.ndarray  # (n_events,) int64, microseconds
     n_items: int
     ratings: np.ndarray  # (n_events,) float32, NaN where there is none
@@ -142,7 +147,10 @@ class Histories:
     @cached_property
     def popularity(self) -> np.ndarray:
         """How many members wanted each title. Shape: (n_items,)."""
-        return np.bincount(self.items, minlength=self.n_items)
+        counts = np.zeros(self.n_items, np.int64)
+        for _, block in self.blocks():
+            counts += np.bincount(block.items, minlength=self.n_items)
+        return counts
 
     @cached_property
     def age(self) -> np.ndarray:
@@ -154,7 +162,31 @@ class Histories:
         lengths = self.lengths[users]
         start = np.concatenate([[0], np.cumsum(lengths)])
         at = np.repeat(self.start[:-1][users] - start[:-1], lengths) + np.arange(start[-1])
-        return Histories(start, self.items[at], self.times[at], self.n_items, self.ratings[at])
+        items = self.items[at].astype(np.int64, copy=False)
+        return Histories(start, items, self.times[at], self.n_items, self.ratings[at])
+
+    def blocks(self, events: int | None = None) -> Iterator[tuple[int, "Histories"]]:
+        """Members one after the other, in memory, about `events` (BLOCK) events at a time: the first one's number, and
+        their histories as members 0, 1, ... of a smaller whole."""
+        events = BLOCK if events is None else events
+        if len(self.items) <= events and self.items.dtype == np.int64:
+            yield 0, self
+            return
+        first = 0
+        while first < len(self):
+            last = max(first + 1, int(np.searchsorted(self.start, self.start[first] + events, "right")) - 1)
+            at = slice(int(self.start[first]), int(self.start[last]))
+            yield (
+                first,
+                Histories(
+                    self.start[first : last + 1] - self.start[first],
+                    self.items[at].astype(np.int64),
+                    np.array(self.times[at]),
+                    self.n_items,
+                    np.array(self.ratings[at]),
+                ),
+            )
+            first = last
 
     def of_items(self, position: np.ndarray, n_items: int) -> "Histories":
         """The same events, title i as `position[i]`, or as -1 if that is not below `n_items`."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from recsys import metrics
 from recsys.interactions import Histories
+from recsys.sampled import Asked
 
 HALF_LIVES = (np.inf, 90.0, 30.0, 7.0)  # days
 _LIFTS = (1.0, 3.0, 10.0, 30.0)
@@ -48,8 +49,10 @@ class Mixture(nn.Module):
 
     def learn(self, train: Histories) -> None:
         """Count how popular the titles are, seen from the last event of all."""
-        age = (train.times.max(initial=0) - train.times) / _DAY
-        counts = np.stack([np.bincount(train.items, 0.5 ** (age / h), minlength=train.n_items) for h in HALF_LIVES])
+        last, counts = train.times.max(initial=0), np.zeros((len(HALF_LIVES), train.n_items))
+        for _, block in train.blocks():
+            age = (last - block.times) / _DAY
+            counts += [np.bincount(block.items, 0.5 ** (age / h), minlength=train.n_items) for h in HALF_LIVES]
         # And half an event for each title, or as much of one as an event still counts on average.
         counts = counts + 0.5 * np.maximum(counts.sum(1, keepdims=True), 1e-9) / max(1, len(train.items))
         self.popularity.copy_(torch.from_numpy(counts / counts.sum(1, keepdims=True)))
@@ -65,9 +68,10 @@ class Mixture(nn.Module):
         weight, lift = self.served
         return self._joined(weight * neural, estimate, lift * popularity)
 
-    def in_training(self, neural: Tensor, estimate: Tensor | None) -> Tensor:
-        """Logits that the loss is taken of. All of shape (targets, n_items)."""
-        return self._joined(neural, estimate, self.popularity[0])
+    def in_training(self, neural: Tensor, estimate: Tensor | None, asked: Asked | None = None) -> Tensor:
+        """Logits that the loss is taken of. All of shape (targets, n_items), or of what is asked, (targets, 1 + k)."""
+        popularity = self.popularity[0]
+        return self._joined(neural, estimate, popularity if asked is None else asked.of(popularity))
 
     def _joined(self, neural: Tensor, estimate: Tensor | None, popularity: Tensor) -> Tensor:
         share = self.log_floor.exp() * popularity

@@ -73,7 +73,7 @@ def logits_without_each(module: HistoryModule, history: History, candidates: Ten
 
 def _members_without_each(module: HistoryModule, history: History, titles: Tensor) -> Tensor:
     """m after each event but the first is taken out. Shape: (batch, events - 1, size)."""
-    vectors = module.event_vectors(history, titles)  # (batch, events, size)
+    vectors = module.event_vectors(history, titles[history.item])  # (batch, events, size)
     known = (history.item < module.n_items).to(vectors.dtype)
     # By how much the event after each place changes when that place is emptied; the first of all has no gap.
     gap = history.gap.clamp_min(0)

@@ -6,7 +6,7 @@ B is what comes after a title (recsys/next_title.py), E what goes together with 
 recsys/baselines.py); size makes the positive part of S add up to one at the end of a member's history, on average.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ from recsys.eight_bits import EXTRA, EightBits
 from recsys.interactions import Histories
 from recsys.next_title import MAX_LAG, fading, moments, solve
 from recsys.ranking import Ranking
+from recsys.sampled import Asked
 from recsys.windows import CONTEXT, Bags, History, fading_windows, latest_events, pieces, stretch
 
 _SEARCHED = 5_000  # members of the validation split that the search asks, at most
@@ -42,6 +43,61 @@ class _Sums(NamedTuple):
     gram: Tensor
     coming: Tensor
     together: Tensor
+
+
+class _Narrow(NamedTuple):
+    """Histories of the titles that T knows, of some folds of the members: sums over them, block by block."""
+
+    histories: Histories  # of all titles
+    row: np.ndarray  # of each title in T, `size` where it has none
+    size: int
+    fold: np.ndarray  # of each member
+    kept: int | None = None  # this fold alone ...
+    left_out: int | None = None  # ... or all but this one
+
+    def only(self, fold: int) -> "_Narrow":
+        return self._replace(kept=fold)
+
+    def without(self, fold: int) -> "_Narrow":
+        return self._replace(left_out=fold)
+
+    def _chosen(self, fold: np.ndarray) -> np.ndarray:
+        return fold == self.kept if self.kept is not None else fold != self.left_out
+
+    @property
+    def members(self) -> int:
+        """With an event."""
+        return int((self._chosen(self.fold) & (self.histories.lengths > 0)).sum())
+
+    def blocks(self) -> Iterator[Histories]:
+        for first, block in self.histories.blocks():
+            narrow, chosen = block.of_items(self.row, self.size), self._chosen(self.fold[first : first + len(block)])
+            yield narrow if chosen.all() else narrow.only(chosen)
+
+    def moments(self, fade: np.ndarray, future: float) -> tuple[Tensor, Tensor]:
+        """G and C, see recsys/next_title.py."""
+        parts = (moments(block, fade, future) for block in self.blocks())
+        gram, coming = next(parts)
+        for more_gram, more_coming in parts:
+            gram += more_gram
+            coming += more_coming
+        return gram, coming
+
+    def together(self) -> np.ndarray:
+        """X'X, see recsys/baselines.py."""
+        parts = (co_occurrence(block) for block in self.blocks())
+        found = next(parts)
+        for more in parts:
+            found += more
+        return found
+
+    def given(self, gives: Tensor, fade: np.ndarray) -> Tensor:
+        """The sum over the events of what each title gives, faded."""
+        total, fade = torch.zeros((), dtype=gives.dtype), np.append(fade, 0.0)
+        for block in self.blocks():
+            weights = torch.from_numpy(fade[np.minimum(block.age, MAX_LAG)])
+            total = total + (gives[torch.from_numpy(block.items)] * weights).sum()
+        return total
 
 
 class Transition(nn.Module):
@@ -85,18 +141,18 @@ class Transition(nn.Module):
         self.titles.copy_(order[: self.size].sort().values)
         self.row.fill_(self.size)
         self.row[self.titles] = torch.arange(self.size, device=self.row.device)
-        narrow = train.of_items(self.row.cpu().numpy(), self.size)
+        narrow = _Narrow(train, self.row.cpu().numpy(), self.size, fold)
         if validation is not None:
             self._search(narrow, validation)
         folds = int(fold.max(initial=0)) + 1
-        parts = [self._sums(narrow.only(fold == f) if folds > 1 else narrow) for f in range(folds)]
+        parts = [self._sums(narrow if folds == 1 else narrow.only(f)) for f in range(folds)]
         whole = _Sums(*(cast(Tensor, sum(columns)) for columns in zip(*parts, strict=True)))
         solved = self._solved(whole, narrow)
         self._take(solved)
         self.without_fold = solved.new_zeros(folds * self.size + 1, self.size)
         for f, own in enumerate(parts):
             others = _Sums(*(total - part for total, part in zip(whole, own, strict=True)))
-            apart = solved if folds == 1 else self._solved(others, narrow.only(fold != f))
+            apart = solved if folds == 1 else self._solved(others, narrow.without(f))
             self.without_fold[f * self.size : (f + 1) * self.size] = apart
         self._kept = None
         if 2 * len(train.items) * self.size <= _KEPT_BYTES:
@@ -123,11 +179,11 @@ class Transition(nn.Module):
         self.settings.copy_(other.settings)
         self.chosen = Settings(*other.settings.tolist())
 
-    def _search(self, train: Histories, validation: Ranking) -> None:
+    def _search(self, train: "_Narrow", validation: Ranking) -> None:
         """Choose the settings, one after the other, by NDCG on validation (without a cut-off: with one it would tell
         apart the few members alone whose title is near the top)."""
         solved: dict[tuple[int, tuple[float, ...]], Tensor] = {}  # B by settings 0 and 3, E by setting 1
-        order, together = metrics.tie_order(self.n_items, seed=0), co_occurrence(train)
+        order, together = metrics.tie_order(self.n_items, seed=0), train.together()
         members = np.random.default_rng(0).permutation(len(validation.users))[:_SEARCHED]
         asked = np.array_split(members, max(1, len(members) // 512))
 
@@ -136,7 +192,7 @@ class Transition(nn.Module):
             if (0, (ridge, power)) not in solved:
                 key = (2, (power,))
                 if key not in solved:
-                    solved[key] = torch.stack(moments(train, fading(power), self.future))
+                    solved[key] = torch.stack(train.moments(fading(power), self.future))
                 gram, coming = solved[key]
                 solved[0, (ridge, power)] = solve(gram, coming, ridge)
             if (1, (ease_ridge,)) not in solved:
@@ -164,12 +220,12 @@ class Transition(nn.Module):
         self.chosen = Settings(*best)
         self.settings.copy_(torch.tensor(best))
 
-    def _sums(self, histories: Histories) -> _Sums:
-        gram, coming = moments(histories, fading(self.chosen.fade_power), self.future)
-        together = co_occurrence(histories) if self.chosen.ease_weight else np.zeros((1, 1))
+    def _sums(self, histories: "_Narrow") -> _Sums:
+        gram, coming = histories.moments(fading(self.chosen.fade_power), self.future)
+        together = histories.together() if self.chosen.ease_weight else np.zeros((1, 1))
         return _Sums(gram, coming, torch.from_numpy(together))
 
-    def _solved(self, sums: _Sums, histories: Histories) -> Tensor:
+    def _solved(self, sums: _Sums, histories: "_Narrow") -> Tensor:
         """T from the sums over `histories`. Shape: (size, size).
 
         A strong ridge on few members makes B and E small. Divided by what they give to all titles together at the end
@@ -181,9 +237,7 @@ class Transition(nn.Module):
                 ease_weights(sums.together.numpy(), self.chosen.ease_regularisation)
             )
         gives = F.pad(found.clamp_min(0.0).sum(1), (0, 1))  # the last: to an item of -1
-        fade = np.append(fading(self.chosen.fade_power), 0.0)
-        given = gives[torch.from_numpy(histories.items)] * torch.from_numpy(fade[np.minimum(histories.age, MAX_LAG)])
-        size = given.sum() / max(1, int((histories.lengths > 0).sum()))
+        size = histories.given(gives, fading(self.chosen.fade_power)) / max(1, histories.members)
         return (found / size if size > 0 else found).to(self.settings)
 
     # -- estimates -------------------------------------------------------------------------------------------------
@@ -223,7 +277,14 @@ class Transition(nn.Module):
         return torch.einsum("e,bek->bk", self._windows(history.item.shape[1], 1)[0], self.entries(history, candidates))
 
     @torch.no_grad()
-    def of_others(self, history: History, fold: Tensor, here: Tensor, event: Tensor) -> Tensor:
+    def of_others(
+        self,
+        history: History,
+        fold: Tensor,
+        here: Tensor,
+        event: Tensor,
+        asked: Asked | None = None,
+    ) -> Tensor:
         """S before each target, by the T that was solved without the member's fold.
 
         Args:
@@ -231,13 +292,18 @@ class Transition(nn.Module):
             fold: of each member. Shape: (batch,).
             here: which targets there are. Shape: (batch, targets).
             event: number of each target among the events of `learn`. Shape: (batch, targets).
+            asked: look at these titles alone.
 
         Returns:
-            Shape (number of targets that are `here`, n_items).
+            Shape (targets that are `here`, n_items), or with `asked` (targets that are `here`, 1 + k).
         """
-        if self._kept is not None:
-            return self.widened(self._kept[event[here]].to(self.settings.dtype))
-        return self.widened(self._of_others(history, fold, here))
+        kept = self._kept
+        narrow = self._of_others(history, fold, here) if kept is None else kept[event[here]].to(self.settings.dtype)
+        if asked is None:
+            return self.widened(narrow)
+        narrow = F.pad(narrow, (0, 1))  # nothing, for the titles that T does not know
+        own, common = self.row[asked.wanted], self.row[asked.drawn]
+        return torch.cat([narrow.gather(1, own[:, None]), narrow[:, common]], dim=1)
 
     def _of_others(self, history: History, fold: Tensor, here: Tensor) -> Tensor:
         if self.without_fold is None:

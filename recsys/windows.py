@@ -54,7 +54,7 @@ def stretch(histories: Histories, users: np.ndarray, until: np.ndarray, length: 
         return History(torch.full(at.shape, histories.n_items), torch.full(at.shape, torch.nan), torch.zeros(at.shape))
     minutes = np.where(there & (place > 0), histories.times[at] - histories.times[np.maximum(at - 1, 0)], 0) / 60e6
     return History(
-        torch.from_numpy(np.where(there, histories.items[at], histories.n_items)),
+        torch.from_numpy(np.where(there, histories.items[at], histories.n_items).astype(np.int64, copy=False)),
         torch.from_numpy(np.where(there, histories.ratings[at], np.nan).astype(np.float32)),
         torch.from_numpy(minutes.astype(np.float32)),
     )

@@ -41,6 +41,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"folds": 1},
     {"ease_weight": 0.0, "future": 0.4},
 ]
+SAMPLED: list[dict[str, Any]] = [{"n_sampled": 200}, {"n_sampled": 200, "max_linear_titles": 7}]
 
 
 def data_of(histories: Histories, seed: int = 0) -> Any:
@@ -370,7 +371,7 @@ def test_vectors_of_titles_and_events_are_what_the_text_says() -> None:
         told = module.token.weight[known].sum(0) / max(1, len(known)) ** 0.5
         torch.testing.assert_close(titles[title], module.title.weight[title] + told)
     history = latest_events(histories, 6)
-    vectors = module.event_vectors(history, titles)
+    vectors = module.event_vectors(history, titles[history.item])
     rated = histories.ratings[~np.isnan(histories.ratings)]
     for member in range(2):
         for place in range(6):
@@ -660,7 +661,7 @@ def test_a_new_title_in_a_history_speaks_through_its_tokens() -> None:
 # -- training ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+@pytest.mark.parametrize("settings", [*VARIANTS, *SAMPLED], ids=str)
 def test_every_step_stays_on_one_device(monkeypatch: pytest.MonkeyPatch, settings: dict) -> None:
     histories = random_histories([9, 4, 7, 2])
     module = HistoryModule(4, N_ITEMS, **SIZES | {"l1": 0.1, "title_dropout": 0.2} | settings)
@@ -719,7 +720,7 @@ def test_the_learning_rate_fades_after_each_epoch() -> None:
     assert found["optimizer"].param_groups[0]["lr"] == 0.05
 
 
-@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+@pytest.mark.parametrize("settings", [*VARIANTS, *SAMPLED], ids=str)
 def test_steps_of_the_optimiser_lower_the_loss(small_dataset: Any, settings: dict) -> None:
     small_dataset(n_users=30, reviews=0)
     torch.manual_seed(0)
