@@ -162,7 +162,11 @@ def _rewritten(
     dataset: Dataset, tables: Mapping[str, Path], sources: Sequence[Source], extra: Mapping[str, Path] | None = None
 ) -> Dataset:
     """The dataset with other tables; its clock goes on as `dataset` says."""
-    kept = {p.name: p for p in dataset.folder.iterdir() if p.suffix != ".parquet" and p.name != "dataset.json"}
+    kept = {
+        p.name: p
+        for p in dataset.folder.iterdir()
+        if p.is_file() and p.suffix != ".parquet" and p.name != "dataset.json"
+    }
     return write_dataset(
         dataset.name,
         dict(tables),

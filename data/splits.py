@@ -108,21 +108,44 @@ def held_out_users(
     than two events has nothing to predict and appears in the history alone.
     """
     ordered = order_events(frame, seed)
-    users = pd.Series(ordered[USER_ID].unique())
-    share = pd.util.hash_array(users.to_numpy(object), hash_key=f"{seed % 10**16:016d}", categorize=False) / 2.0**64
-    test_users = set(users[share < test_share])
-    validation_users = set(users[(share >= test_share) & (share < test_share + validation_share)])
+    of_user, users = pd.factorize(ordered[USER_ID])
     position = ordered.groupby(USER_ID, sort=False).cumcount().to_numpy()
-    size = ordered.groupby(USER_ID, sort=False)[USER_ID].transform("size").to_numpy()
-    n_given = np.clip(np.ceil(size * fold_in_share), 1, np.maximum(1, size - 1))
-    given = position < n_given
-    in_test = ordered[USER_ID].isin(test_users).to_numpy()
-    in_validation = ordered[USER_ID].isin(validation_users).to_numpy()
+    held = held_out(np.asarray(users, object), np.bincount(of_user), seed, validation_share, test_share, fold_in_share)
+    given = position < held.given[of_user]
+    in_train, in_validation, in_test = (held.groups[name][of_user] for name in ("train", "validation", "test"))
     masks = (
-        ~in_test & ~in_validation,
+        in_train,
         in_validation & given,
         in_validation & ~given,
         in_test & given,
         in_test & ~given,
     )
     return HeldOutUsers(*(ordered[mask].reset_index(drop=True) for mask in masks))
+
+
+class HeldOut(NamedTuple):
+    """Which members are held out, and how much of each one's history is given."""
+
+    groups: dict[str, np.ndarray]  # train, validation and test, each (members,) bool
+    given: np.ndarray  # events (members,)
+
+
+def held_out(
+    user_ids: np.ndarray,
+    lengths: np.ndarray,
+    seed: int,
+    validation_share: float = 0.1,
+    test_share: float = 0.2,
+    fold_in_share: float = 0.8,
+) -> HeldOut:
+    """Members in three, by a hash of their id and the seed; see `held_out_users`.
+
+    Args:
+        user_ids: strings. Shape: (members,).
+        lengths: events of each. Shape: (members,).
+    """
+    share = pd.util.hash_array(user_ids, hash_key=f"{seed % 10**16:016d}", categorize=False) / 2.0**64
+    test = share < test_share
+    validation = ~test & (share < test_share + validation_share)
+    given = np.clip(np.ceil(lengths * fold_in_share), 1, np.maximum(1, lengths - 1))
+    return HeldOut({"train": ~test & ~validation, "validation": validation, "test": test}, given)

@@ -105,6 +105,7 @@ class RecommenderData(pl.LightningDataModule):
         half_life: after how many later titles of the same member a positive weighs half in the loss; 0: all alike.
         weight_floor: the least weight of a positive, as a share of the latest one's, when `half_life` is set.
         seed: of the shuffling and of ties in time.
+        max_eval_members: members that validation and test ask, at most, chosen at random; 0: all.
     """
 
     takes_strangers = False  # whether the model can rank for members whom it was not trained on
@@ -118,11 +119,13 @@ class RecommenderData(pl.LightningDataModule):
         half_life: float = 0.0,
         weight_floor: float = 0.1,
         seed: int = 42,
+        max_eval_members: int = 0,
     ) -> None:
         super().__init__()
         self.dataset, self.protocol, self.seed = dataset, protocol, seed
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.half_life, self.weight_floor = half_life, weight_floor
+        self.max_eval_members = max_eval_members
         self.fit_on: Literal["train", "everything"] = "train"
         self._loaded = False
 
@@ -145,6 +148,11 @@ class RecommenderData(pl.LightningDataModule):
         if self._loaded:
             return
         dataset = open_dataset(self.dataset)
+        self._read(dataset)
+        _check(dataset, self)
+        self._loaded = True
+
+    def _read(self, dataset: Dataset) -> None:
         events = positive_events(dataset, self.seed)
         self.vocabulary = Vocabulary.of(dataset, events)
         self.everything = histories_of(self.vocabulary, events)
@@ -158,10 +166,6 @@ class RecommenderData(pl.LightningDataModule):
             self.train, self.validation, self.test = (
                 histories_of(self.vocabulary, p) for p in (train, validation, test)
             )
-            self.before_validation = self.train
-            self.before_test = self.train.joined(self.validation)
-        _check(dataset, self)
-        self._loaded = True
 
     def setup(self, stage: str) -> None:
         self.load()
@@ -178,12 +182,24 @@ class RecommenderData(pl.LightningDataModule):
 
     def ranking(self, split: Literal["validation", "test"]) -> Ranking:
         """The members that the model can be measured on. For `test` the validation titles are history."""
-        seen, targets = (
-            (self.before_validation, self.validation) if split == "validation" else (self.before_test, self.test)
-        )
-        # The last five are predicted one at a time. Nobody is known whom nobody trained on: there all are ranked for.
-        of = Ranking.one_by_one if self.protocol == "leave-five-out" and split == "test" else Ranking.of
-        return of(seen, targets, None if self.protocol == "held-out-users" and self.takes_strangers else self.known)
+        targets = self.validation if split == "validation" else self.test
+        asked = targets.lengths > 0
+        if not (self.protocol == "held-out-users" and self.takes_strangers):
+            asked &= self.known  # nobody is known whom nobody trained on: there all are ranked for
+        users = np.flatnonzero(asked)
+        if 0 < self.max_eval_members < len(users):
+            chosen = np.random.default_rng(self.seed).permutation(len(users))[: self.max_eval_members]
+            users = users[np.sort(chosen)]
+        ranking = Ranking(users, self._before(split, users), targets.take(users))
+        # The last five are predicted one at a time.
+        return ranking.one_by_one() if self.protocol == "leave-five-out" and split == "test" else ranking
+
+    def _before(self, split: Literal["validation", "test"], users: np.ndarray) -> Histories:
+        """What `users` have seen before the titles that they are asked for."""
+        if self.protocol == "held-out-users":
+            return (self.before_validation if split == "validation" else self.before_test).take(users)
+        before = self.train.take(users)
+        return before if split == "validation" else before.joined(self.validation.take(users))
 
     def wanted_keys(self) -> Tensor:
         """Sorted user * n_items + item of every positive that is learned from: what a negative must not be."""

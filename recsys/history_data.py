@@ -14,10 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data.dataset import open_dataset
+from data.dataset import Dataset, open_dataset
 from recsys.content import WIDTH, content_tokens
 from recsys.datamodule import Batch, Batches, Protocol, RecommenderData, loader, ranking_batch
+from recsys.interactions import Histories
 from recsys.ranking import Ranking
+from recsys.streaming import stored
 from recsys.windows import CONTEXT, latest_events, pieces, stretch
 
 
@@ -34,6 +36,8 @@ class HistoryData(RecommenderData):
         half_life: after how many later titles of the same member a target weighs half in the loss; 0: all alike.
         weight_floor: the least weight of a target, as a share of the latest one's, when `half_life` is set.
         seed: of the shuffling and of ties in time.
+        max_eval_members: members that validation and test ask, at most, chosen at random; 0: all.
+        streaming: leave the histories on disk, for more of them than memory holds, see recsys/streaming.py.
     """
 
     takes_strangers = True
@@ -49,9 +53,21 @@ class HistoryData(RecommenderData):
         half_life: float = 0.0,
         weight_floor: float = 0.1,
         seed: int = 42,
+        max_eval_members: int = 0,
+        streaming: bool = False,
     ) -> None:
-        super().__init__(dataset, protocol, batch_size, eval_batch_size, half_life, weight_floor, seed)
-        self.targets, self.max_stretches = targets, max_stretches
+        super().__init__(
+            dataset, protocol, batch_size, eval_batch_size, half_life, weight_floor, seed, max_eval_members
+        )
+        self.targets, self.max_stretches, self.streaming = targets, max_stretches, streaming
+
+    def _read(self, dataset: Dataset) -> None:
+        if not self.streaming:
+            super()._read(dataset)
+            return
+        self.vocabulary, parts = stored(dataset, self.seed, self.protocol)
+        for name, histories in parts.items():
+            setattr(self, name, histories)
 
     def fold_of(self, folds: int) -> np.ndarray:
         """The fold of each member. Shape: (n_users,)."""
@@ -67,7 +83,7 @@ class HistoryData(RecommenderData):
     def train_dataloader(self) -> DataLoader[Batch]:
         fitted, targets = self.fitted, self.targets
         users, ends = pieces(fitted.lengths, targets)
-        weights = self.weights()
+        weight_of = self._weights_by_age(fitted)
         folds = self.fold_of(self.model_folds)
 
         def batch_of(rows: Tensor) -> Batch:
@@ -76,16 +92,27 @@ class HistoryData(RecommenderData):
             history = stretch(fitted, who, until - 1, CONTEXT + targets - 1)
             place = until[:, None] - targets + np.arange(targets)
             event = fitted.start[:-1][who][:, None] + np.maximum(place, 0)
-            wanted = self._later(event, fitted.start[1:][who][:, None] - 1) if self.future > 0 else event
+            last = fitted.start[1:][who][:, None] - 1
+            wanted = self._later(event, last) if self.future > 0 else event
+            items = fitted.items[wanted].astype(np.int64, copy=False)
             return {
                 **history._asdict(),
-                "target": torch.from_numpy(np.where(place >= 0, fitted.items[wanted], fitted.n_items)),
+                "target": torch.from_numpy(np.where(place >= 0, items, fitted.n_items)),
                 "event": torch.from_numpy(event),
-                "weight": torch.from_numpy(np.where(place >= 0, weights[wanted], 0).astype(np.float32)),
+                "weight": torch.from_numpy(np.where(place >= 0, weight_of[last - wanted], 0).astype(np.float32)),
                 "fold": torch.from_numpy(folds[who]),
             }
 
         return loader(Batches(len(users), self.batch_size, batch_of, self.seed, self.epoch, self.max_stretches))
+
+    def _weights_by_age(self, fitted: Histories) -> np.ndarray:
+        """Of a target with so many later titles of the same member, 1 on average. Shape: (longest history,)."""
+        longest = max(1, int(fitted.lengths.max(initial=0)))
+        if not self.half_life:
+            return np.ones(longest)
+        fading = self.weight_floor + (1 - self.weight_floor) * 0.5 ** (np.arange(longest) / self.half_life)
+        total = np.append(0.0, np.cumsum(fading))[fitted.lengths].sum()  # over all events
+        return fading * max(1, int(fitted.lengths.sum())) / total
 
     @property
     def model_folds(self) -> int:

@@ -196,16 +196,16 @@ class Histories:
     def first(self, lengths: np.ndarray) -> "Histories":
         """The same members, each with their first `lengths` (n_users,) events."""
         place = np.arange(len(self.items)) - self.start[self.users]
-        kept = place < lengths[self.users]
-        start = np.concatenate([[0], np.cumsum(np.minimum(lengths, self.lengths))])
-        return Histories(start, self.items[kept], self.times[kept], self.n_items, self.ratings[kept])
+        return self.of_events(place < lengths[self.users])
 
     def only(self, keep: np.ndarray) -> "Histories":
         """The same members, with the events of those in `keep` (n_users,) bool alone."""
-        lengths = np.where(keep, self.lengths, 0)
-        events = np.repeat(keep, self.lengths)
-        start = np.concatenate([[0], np.cumsum(lengths)])
-        return Histories(start, self.items[events], self.times[events], self.n_items, self.ratings[events])
+        return self.of_events(np.repeat(keep, self.lengths))
+
+    def of_events(self, keep: np.ndarray) -> "Histories":
+        """The same members, with the events in `keep` (n_events,) bool alone."""
+        start = np.concatenate([[0], np.cumsum(keep)])[self.start]
+        return Histories(start, self.items[keep], self.times[keep], self.n_items, self.ratings[keep])
 
     def with_members(self, n_users: int) -> "Histories":
         """The same, with members without events behind its own up to `n_users`."""

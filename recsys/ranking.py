@@ -14,6 +14,7 @@ from recsys.module import RankingModule
 
 Score = Callable[[np.ndarray, Histories], Tensor]  # members (b,), what they have seen -> (b, n_items)
 Values = dict[str, float | None]
+_SCORES = 2**26  # of members for titles, held at once
 
 
 class Ranking(NamedTuple):
@@ -23,26 +24,14 @@ class Ranking(NamedTuple):
     seen: Histories
     targets: Histories
 
-    @staticmethod
-    def of(seen: Histories, targets: Histories, keep: np.ndarray | None = None) -> "Ranking":
-        """Members with at least one target (among `keep` if given, shape (n_users,) bool)."""
-        chosen = targets.lengths > 0
-        users = np.flatnonzero(chosen if keep is None else chosen & keep)
-        return Ranking(users, seen.take(users), targets.take(users))
-
-    @staticmethod
-    def one_by_one(seen: Histories, targets: Histories, keep: np.ndarray | None = None) -> "Ranking":
+    def one_by_one(self) -> "Ranking":
         """A row for each target, predicted from everything before it: what was seen, and the targets before it."""
-        whole = seen.joined(targets)
-        rows = np.arange(len(targets.items)) if keep is None else np.flatnonzero(keep[targets.users])
-        users = targets.users[rows]
-        number = rows - targets.start[users]  # of the target among its member's
-        before = whole.take(users).first(seen.lengths[users] + number)
-        single = Histories.of(
-            np.arange(len(rows)), targets.items[rows], targets.times[rows], len(rows), targets.n_items,
-            targets.ratings[rows],
-        )  # fmt: skip
-        return Ranking(users, before, single)
+        seen, targets = self.seen, self.targets
+        number = np.arange(len(targets.items)) - targets.start[targets.users]  # of the target among its member's
+        before = seen.joined(targets).take(targets.users).first(seen.lengths[targets.users] + number)
+        start = np.arange(len(targets.items) + 1)
+        single = Histories(start, targets.items, targets.times, targets.n_items, targets.ratings)
+        return Ranking(self.users[targets.users], before, single)
 
 
 def after_first_picks(histories: Histories, users: np.ndarray, picks: int) -> Ranking:
@@ -93,7 +82,7 @@ def rank(
     ranking: Ranking,
     train: Histories,
     seed: int,
-    batch_size: int = 512,
+    batch_size: int | None = None,
     genres: Tensor | None = None,
     negatives: int = 0,
 ) -> Ranked:
@@ -104,12 +93,13 @@ def rank(
         ranking: whom to rank for, what is hidden, what should come first.
         train: what the method learned from: novelty counts there who had wanted a title.
         seed: decides between equal scores.
-        batch_size: members ranked at once.
+        batch_size: members ranked at once (default: 512, fewer where the catalogue is large).
         genres: which genres each title has, for the diversity. Shape: (n_items, genres) bool.
         negatives: rank the targets among so many unseen titles drawn at random, alike for every method; 0: among all.
     """
     generator = torch.Generator().manual_seed(seed)
     n_items, ranks, tops = train.n_items, [], []
+    batch_size = batch_size or max(1, min(512, _SCORES // n_items))
     order = metrics.tie_order(n_items, seed)
     for first in range(0, len(ranking.users), batch_size):
         at = np.arange(first, min(first + batch_size, len(ranking.users)))

@@ -102,27 +102,19 @@ def test_first_picks_are_the_earliest_titles() -> None:
     assert (one.seen.times.tolist(), one.targets.ratings.tolist()) == ([3], [4.0])
 
 
-def test_a_ranking_holds_members_with_a_target() -> None:
-    seen = Histories.of(np.array([0, 1, 1]), np.array([4, 3, 2]), np.arange(3), 3, 5)
-    targets = Histories.of(np.array([1, 2]), np.array([1, 0]), np.arange(2), 3, 5)
-    assert Ranking.of(seen, targets).users.tolist() == [1, 2]
-    kept = Ranking.of(seen, targets, keep=np.array([True, True, False]))
-    assert kept.users.tolist() == [1]
-    assert (kept.seen.items.tolist(), kept.targets.items.tolist()) == ([3, 2], [1])
-
-
 def test_one_by_one_each_target_follows_those_before_it() -> None:
     seen = Histories.of(np.array([0, 2, 2]), np.array([4, 3, 2]), np.arange(3), 3, 6)
     targets = Histories.of(
         np.array([0, 0, 2, 2, 2]), np.array([5, 3, 1, 0, 5]), np.arange(10, 15), 3, 6, np.arange(5, dtype=np.float32)
     )
-    rows = Ranking.one_by_one(seen, targets)
+    rows = Ranking(np.arange(3), seen, targets).one_by_one()
     assert rows.users.tolist() == [0, 0, 2, 2, 2]
     histories = [rows.seen.take(np.array([row])).items.tolist() for row in range(5)]
     assert histories == [[4], [4, 5], [3, 2], [3, 2, 1], [3, 2, 1, 0]]
     assert rows.targets.items.tolist() == [5, 3, 1, 0, 5]
     assert rows.targets.lengths.tolist() == [1] * 5
-    kept = Ranking.one_by_one(seen, targets, keep=np.array([False, True, True]))
+    some = np.array([1, 2])
+    kept = Ranking(some, seen.take(some), targets.take(some)).one_by_one()
     assert kept.users.tolist() == [2, 2, 2]
     assert kept.seen.lengths.tolist() == [2, 3, 4]
     assert kept.targets.items.tolist() == [1, 0, 5]
