@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from data.atomic import write_json
 from data.dataset import open_dataset
 from data.errors import UserError
+from data.faster import pinned
 from forecasting.batches import as_it_is
 from forecasting.forecaster import Batch
 from forecasting.frequency import Frequency
@@ -139,7 +140,7 @@ class Draw(Sampler[int]):
 def loader(windows: Windows, batch_size: int, windows_per_epoch: int = 0) -> DataLoader[Batch]:
     """Batches of `windows`: in order, or `windows_per_epoch` (at most all) at random without repetition."""
     sampler = Draw(len(windows), min(windows_per_epoch, len(windows))) if windows_per_epoch else None
-    return DataLoader(windows, batch_size=batch_size, sampler=sampler, collate_fn=as_it_is)
+    return DataLoader(windows, batch_size=batch_size, sampler=sampler, collate_fn=as_it_is, pin_memory=pinned())
 
 
 class EngagementData(pl.LightningDataModule):

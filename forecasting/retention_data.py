@@ -41,6 +41,7 @@ from torch.utils.data import Dataset as TorchDataset
 from data.atomic import write_json
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
+from data.faster import pinned
 from forecasting.batches import as_it_is
 from forecasting.events import members_events
 
@@ -164,7 +165,7 @@ class Cases:
         return self.take(np.flatnonzero(np.isfinite(self.label)))
 
     def batches(self, batch_size: int, shuffle: bool = False) -> DataLoader[Batch]:
-        return DataLoader(_Rows(self), batch_size=batch_size, shuffle=shuffle, collate_fn=as_it_is)
+        return DataLoader(_Rows(self), batch_size=batch_size, shuffle=shuffle, collate_fn=as_it_is, pin_memory=pinned())
 
 
 _PARTS = tuple(part.name for part in fields(Cases))

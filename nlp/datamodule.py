@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from data.atomic import write_json
 from data.dataset import open_dataset
 from data.errors import UserError
+from data.faster import pinned
 from data.schema import REVIEW_ID, SOURCE, TEXT
 from nlp import encoder as encoders
 from nlp.frozen import FrozenStates, Lower
@@ -214,7 +215,7 @@ class ReviewData(pl.LightningDataModule):
 
     def _loader(self, dataset: "ReviewBatches", batches: Any) -> DataLoader[Any]:
         # The sampler gives lists of positions, which Lightning can share out among processes as they are.
-        return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=self.num_workers)
+        return DataLoader(dataset, sampler=batches, batch_size=None, num_workers=self.num_workers, pin_memory=pinned())
 
     def save(self, run: Path) -> None:
         """Write tokenizer and encoder configuration, so that the run predicts without the hub."""

@@ -72,6 +72,7 @@ class SentimentModule(pl.LightningModule):
     model_name = "sentiment"
     monitor = "val/accuracy"
     monitor_mode = "max"
+    compiled = ("encoder",)  # by data.faster.Faster
 
     temperature: Tensor
     neutral_band: Tensor

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from data import splits
 from data.dataset import Dataset, open_dataset
 from data.errors import UserError
+from data.faster import pinned
 from recsys.interactions import Histories, Vocabulary, histories_of, positive_events
 from recsys.ranking import Ranking
 
@@ -260,7 +261,7 @@ def ranking_batch(ranking: Ranking, rows: Tensor) -> Batch:
 def loader(batches: Batches) -> DataLoader[Batch]:
     # It warns of lengths that workers would get wrong: there are none.
     warnings.filterwarnings("ignore", ".*IterableDataset` has `__len__` defined.*")
-    return DataLoader(batches, batch_size=None)
+    return DataLoader(batches, batch_size=None, pin_memory=pinned())
 
 
 def _check(dataset: Dataset, data: RecommenderData) -> None:

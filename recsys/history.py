@@ -99,6 +99,7 @@ class HistoryModule(RankingModule):
 
     monitor = "val/loss"  # of one title for each member: it tells epochs apart with less noise than NDCG@10
     monitor_mode = "min"
+    compiled = ("member.mlp",)  # the sums before it choose targets by a mask
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ class RankingModule(pl.LightningModule):
     model_name = "recommender"
     monitor = "val/ndcg@10"
     monitor_mode = "max"
+    compiled: tuple[str, ...] = ()  # parts that data.faster.Faster may compile
 
     def __init__(self, n_items: int) -> None:
         super().__init__()

@@ -147,6 +147,8 @@ class NeuMFModule(RankingModule):
         weight_decay: of all parameters, decoupled from the gradient (AdamW).
     """
 
+    compiled = ("net",)
+
     def __init__(
         self,
         n_users: int,
