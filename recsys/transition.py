@@ -24,6 +24,7 @@ from recsys.sampled import Asked
 from recsys.windows import CONTEXT, Bags, History, fading_windows, latest_events, pieces, stretch
 
 _SEARCHED = 5_000  # members of the validation split that the search asks, at most
+_SEARCHED_TITLES = 4_000  # of T while settings are searched; each setting takes a solution in their third power
 _KEPT_BYTES = 2**29  # of estimates that are computed once and kept while the network learns, at most
 _PIECE, _PIECES = 64, 16  # events of a history whose estimates are computed at once, and of how many histories
 # What the search multiplies each setting with. A heavy weight leaves of the linear part what goes together alone.
@@ -137,13 +138,14 @@ class Transition(nn.Module):
             fold: of each member, from 0. Shape: (members,).
             validation: what the settings are chosen on; None keeps them.
         """
-        order = torch.from_numpy(train.popularity).argsort(descending=True, stable=True)
-        self.titles.copy_(order[: self.size].sort().values)
-        self.row.fill_(self.size)
-        self.row[self.titles] = torch.arange(self.size, device=self.row.device)
-        narrow = _Narrow(train, self.row.cpu().numpy(), self.size, fold)
-        if validation is not None:
+        narrow = self._of_most_wanted(train, fold)
+        if validation is not None and self.size <= _SEARCHED_TITLES:
             self._search(narrow, validation)
+        elif validation is not None:
+            smaller = Transition(self.n_items, _SEARCHED_TITLES, self.chosen, self.future).to(self.settings.device)
+            smaller._search(smaller._of_most_wanted(train, fold), validation)
+            self.take_settings(smaller)
+            del smaller
         folds = int(fold.max(initial=0)) + 1
         parts = [self._sums(narrow if folds == 1 else narrow.only(f)) for f in range(folds)]
         whole = _Sums(*(cast(Tensor, sum(columns)) for columns in zip(*parts, strict=True)))
@@ -157,6 +159,14 @@ class Transition(nn.Module):
         self._kept = None
         if 2 * len(train.items) * self.size <= _KEPT_BYTES:
             self._kept = self._before_each(train, fold)
+
+    def _of_most_wanted(self, train: Histories, fold: np.ndarray) -> "_Narrow":
+        """Choose the titles of T; histories of them."""
+        order = torch.from_numpy(train.popularity).argsort(descending=True, stable=True)
+        self.titles.copy_(order[: self.size].sort().values)
+        self.row.fill_(self.size)
+        self.row[self.titles] = torch.arange(self.size, device=self.row.device)
+        return _Narrow(train, self.row.cpu().numpy(), self.size, fold)
 
     def _before_each(self, train: Histories, fold: np.ndarray) -> Tensor:
         """S before each event of training without the member's fold, in half the bits. Shape: (events, size)."""
@@ -182,19 +192,25 @@ class Transition(nn.Module):
     def _search(self, train: "_Narrow", validation: Ranking) -> None:
         """Choose the settings, one after the other, by NDCG on validation (without a cut-off: with one it would tell
         apart the few members alone whose title is near the top)."""
-        solved: dict[tuple[int, tuple[float, ...]], Tensor] = {}  # B by settings 0 and 3, E by setting 1
-        order, together = metrics.tie_order(self.n_items, seed=0), train.together()
+        # B by settings 0 and 3, E by setting 1, G and C by setting 3: no more of them than are asked for again.
+        solved: dict[tuple[int, tuple[float, ...]], Tensor] = {}
+        order, together, row = metrics.tie_order(self.size, seed=0), train.together(), self.row.cpu().numpy()
         members = np.random.default_rng(0).permutation(len(validation.users))[:_SEARCHED]
         asked = np.array_split(members, max(1, len(members) // 512))
+
+        def places(of: Histories) -> tuple[Tensor, Tensor]:
+            columns = row[of.items]
+            known = columns < self.size
+            return torch.from_numpy(of.users[known]), torch.from_numpy(columns[known])
 
         def value(settings: Sequence[float]) -> float:
             ridge, ease_ridge, weight, power = settings
             if (0, (ridge, power)) not in solved:
                 key = (2, (power,))
-                if key not in solved:
-                    solved[key] = torch.stack(train.moments(fading(power), self.future))
-                gram, coming = solved[key]
-                solved[0, (ridge, power)] = solve(gram, coming, ridge)
+                sums = solved[key] if key in solved else torch.stack(train.moments(fading(power), self.future))
+                if power == best[3]:
+                    solved[key] = sums
+                solved[0, (ridge, power)] = solve(sums[0], sums[1], ridge)
             if (1, (ease_ridge,)) not in solved:
                 solved[1, (ease_ridge,)] = torch.from_numpy(ease_weights(together, ease_ridge))
             self.settings.copy_(torch.tensor(settings))
@@ -202,11 +218,13 @@ class Transition(nn.Module):
             gains = []
             for at in asked:
                 seen, targets = validation.seen.take(at), validation.targets.take(at)
-                estimate = self(latest_events(seen).to(self.packed.device)).cpu()
-                estimate[torch.from_numpy(seen.users), torch.from_numpy(seen.items)] = -torch.inf
-                rows, items = torch.from_numpy(targets.users), torch.from_numpy(targets.items)
-                gains.append(1 / torch.log2(1.0 + metrics.ranks_of(estimate, rows, items, order)))
-            return float(torch.cat(gains).mean())
+                # Among the titles that T knows: of the others it says nothing.
+                bags = self.bags(latest_events(seen).to(self.packed.device))
+                estimate = bags.sums(self.matrix)[0].to(self.settings.dtype).cpu()
+                estimate[places(seen)] = -torch.inf
+                gains.append(1 / torch.log2(1.0 + metrics.ranks_of(estimate, *places(targets), order)))
+            found = torch.cat(gains)
+            return float(found.mean()) if len(found) else 0.0
 
         best: tuple[float, ...] = self.chosen
         found = {best: value(best)}
@@ -217,6 +235,8 @@ class Transition(nn.Module):
                     if tried not in found:
                         found[tried] = value(tried)
                 best = max(found, key=lambda key: found[key])
+                used = {(0, (best[0], best[3])), (1, (best[1],)), (2, (best[3],))}
+                solved = {key: value for key, value in solved.items() if key in used}
         self.chosen = Settings(*best)
         self.settings.copy_(torch.tensor(best))
 

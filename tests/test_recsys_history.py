@@ -996,3 +996,21 @@ def test_a_fit_chooses_the_mixture_and_the_refit_takes_it_over(small_dataset: An
         served = HistoryModule.load_from_checkpoint(run / name, map_location="cpu", weights_only=True)
         np.testing.assert_allclose(served.mixture.served, [0.3, 3.0])
         assert served.mixture.half_life.item() == 2
+
+
+@pytest.mark.parametrize("limits", [{"max_linear_titles": 9}, {}], ids=str)
+def test_settings_are_searched_on_fewer_titles_where_there_are_many(
+    small_dataset: Any, monkeypatch: pytest.MonkeyPatch, limits: dict
+) -> None:
+    """T itself has as many titles as it should, and what is chosen is what the search of that smaller T chooses."""
+    small_dataset(n_users=80, reviews=0)
+    data = loaded("small")
+    bad = {"regularisation": 1e4, "ease_regularisation": 1e4, "fade_power": 3.0, "neural": False, "search": True}
+    narrow = HistoryModule(data.n_users, data.n_items, **SIZES | bad | {"max_linear_titles": 7})
+    narrow.prepare(data)
+    monkeypatch.setattr(transition, "_SEARCHED_TITLES", 7)
+    module = HistoryModule(data.n_users, data.n_items, **SIZES | bad | limits)
+    module.prepare(data)
+    assert linear_of(module).size == limits.get("max_linear_titles", data.n_items)
+    assert linear_of(module).chosen == linear_of(narrow).chosen != (1e4, 1e4, 0.25, 3.0)
+    assert linear_of(module).settings.tolist() == linear_of(narrow).settings.tolist()
