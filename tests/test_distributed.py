@@ -63,6 +63,14 @@ def report_of(run: Path) -> tuple[dict[str, Any], dict[str, float]]:
     [
         ("HistoryNet", ("--config", "recsys/configs/quick.yaml", "--trainer.max_epochs", "4"), 8),
         (
+            "HistoryNet",
+            (
+                *("--config", "recsys/configs/quick.yaml", "--trainer.max_epochs", "4"),
+                *("--data.streaming", "true", "--model.n_sampled", "512"),
+            ),
+            8,
+        ),
+        (
             "NeuMF",
             ("--config", "recsys/configs/neumf-quick.yaml", "--trainer.max_epochs", "8", "--model.l2", "0.03"),
             512,
