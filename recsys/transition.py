@@ -24,6 +24,7 @@ from recsys.sampled import Asked
 from recsys.windows import CONTEXT, Bags, History, fading_windows, latest_events, pieces, stretch
 
 _SEARCHED = 5_000  # members of the validation split that the search asks, at most
+_SEARCHED_EVENTS = 2**22  # of members chosen at random, that T is solved from meanwhile
 _SEARCHED_TITLES = 4_000  # of T while settings are searched; each setting takes a solution in their third power
 _KEPT_BYTES = 2**29  # of estimates that are computed once and kept while the network learns, at most
 _PIECE, _PIECES = 64, 16  # events of a history whose estimates are computed at once, and of how many histories
@@ -44,6 +45,13 @@ class _Sums(NamedTuple):
     gram: Tensor
     coming: Tensor
     together: Tensor
+
+
+def _sample(train: Histories, events: int) -> Histories:
+    """Histories of members chosen at random, of about so many events."""
+    members = np.random.default_rng(0).permutation(len(train))
+    number = max(1, int(np.searchsorted(np.cumsum(train.lengths[members]), events)))
+    return train.take(np.sort(members[:number]))
 
 
 class _Narrow(NamedTuple):
@@ -138,14 +146,15 @@ class Transition(nn.Module):
             fold: of each member, from 0. Shape: (members,).
             validation: what the settings are chosen on; None keeps them.
         """
-        narrow = self._of_most_wanted(train, fold)
-        if validation is not None and self.size <= _SEARCHED_TITLES:
-            self._search(narrow, validation)
-        elif validation is not None:
-            smaller = Transition(self.n_items, _SEARCHED_TITLES, self.chosen, self.future).to(self.settings.device)
-            smaller._search(smaller._of_most_wanted(train, fold), validation)
+        if validation is not None:
+            size = min(self.size, _SEARCHED_TITLES)
+            smaller = Transition(self.n_items, size, self.chosen, self.future).to(self.settings.device)
+            some = train if len(train.items) <= _SEARCHED_EVENTS else _sample(train, _SEARCHED_EVENTS)
+            of_some = smaller._of_most_wanted(some, np.zeros(len(some), np.int64))
+            smaller._search(of_some, validation, len(some.items) / max(1, len(train.items)))
             self.take_settings(smaller)
             del smaller
+        narrow = self._of_most_wanted(train, fold)
         folds = int(fold.max(initial=0)) + 1
         parts = [self._sums(narrow if folds == 1 else narrow.only(f)) for f in range(folds)]
         whole = _Sums(*(cast(Tensor, sum(columns)) for columns in zip(*parts, strict=True)))
@@ -189,9 +198,10 @@ class Transition(nn.Module):
         self.settings.copy_(other.settings)
         self.chosen = Settings(*other.settings.tolist())
 
-    def _search(self, train: "_Narrow", validation: Ranking) -> None:
+    def _search(self, train: "_Narrow", validation: Ranking, share: float = 1.0) -> None:
         """Choose the settings, one after the other, by NDCG on validation (without a cut-off: with one it would tell
-        apart the few members alone whose title is near the top)."""
+        apart the few members alone whose title is near the top). `train` is this share of all events: what is summed
+        over it is smaller by as much, and so is a ridge that weighs as much beside it."""
         # B by settings 0 and 3, E by setting 1, G and C by setting 3: no more of them than are asked for again.
         solved: dict[tuple[int, tuple[float, ...]], Tensor] = {}
         order, together, row = metrics.tie_order(self.size, seed=0), train.together(), self.row.cpu().numpy()
@@ -210,9 +220,9 @@ class Transition(nn.Module):
                 sums = solved[key] if key in solved else torch.stack(train.moments(fading(power), self.future))
                 if power == best[3]:
                     solved[key] = sums
-                solved[0, (ridge, power)] = solve(sums[0], sums[1], ridge)
+                solved[0, (ridge, power)] = solve(sums[0], sums[1], share * ridge)
             if (1, (ease_ridge,)) not in solved:
-                solved[1, (ease_ridge,)] = torch.from_numpy(ease_weights(together, ease_ridge))
+                solved[1, (ease_ridge,)] = torch.from_numpy(ease_weights(together, share * ease_ridge))
             self.settings.copy_(torch.tensor(settings))
             self._take(solved[0, (ridge, power)] + weight * solved[1, (ease_ridge,)])
             gains = []

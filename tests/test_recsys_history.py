@@ -26,7 +26,7 @@ from recsys.interactions import Histories
 from recsys.metrics import ranks_of, tie_order
 from recsys.mixture import HALF_LIVES, Mixture
 from recsys.next_title import MAX_LAG, fading, moments, solve
-from recsys.transition import Transition
+from recsys.transition import Settings, Transition
 from recsys.windows import CONTEXT, History, fading_windows, latest_events, pieces, stretch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -1014,3 +1014,31 @@ def test_settings_are_searched_on_fewer_titles_where_there_are_many(
     assert linear_of(module).size == limits.get("max_linear_titles", data.n_items)
     assert linear_of(module).chosen == linear_of(narrow).chosen != (1e4, 1e4, 0.25, 3.0)
     assert linear_of(module).settings.tolist() == linear_of(narrow).settings.tolist()
+
+
+def test_settings_searched_on_a_sample_are_those_of_the_whole(small_dataset: Any, monkeypatch: Any) -> None:
+    """On half of members who come twice, each ridge halved: exactly what the whole gives."""
+    small_dataset(n_users=80, reviews=0)
+    data = loaded("small")
+    train = data.train.take(np.repeat(np.arange(80), 2))
+    bad = Settings(1e4, 1e4, 0.25, 3.0)
+    found = []
+    for sampled in (False, True):
+        if sampled:
+            monkeypatch.setattr(transition, "_SEARCHED_EVENTS", len(train.items) // 2)
+            monkeypatch.setattr(transition, "_sample", lambda train, events: train.take(np.arange(0, 160, 2)))
+        linear = Transition(data.n_items, data.n_items, bad)
+        linear.learn(train, np.zeros(160, np.int64), data.ranking("validation"))
+        found.append(linear)
+    assert found[0].chosen == found[1].chosen != bad
+    torch.testing.assert_close(found[0].packed, found[1].packed)
+
+
+def test_a_sample_is_of_whole_members_chosen_at_random() -> None:
+    histories = random_histories([9, 4, 0, 7, 2] * 40)
+    some = transition._sample(histories, 400)
+    assert 380 <= len(some.items) <= 400
+    assert set(map(tuple, map(items_of, [some] * len(some), range(len(some))))) <= set(
+        map(tuple, map(items_of, [histories] * 200, range(200)))
+    )
+    assert not np.array_equal(some.items[:50], histories.items[:50])
