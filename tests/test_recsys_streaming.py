@@ -23,6 +23,7 @@ from recsys.datamodule import PROTOCOLS
 from recsys.history import HistoryModule
 from recsys.history_data import HistoryData
 from recsys.interactions import Histories
+from recsys.partition import _smallest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PARTS = ("everything", "train", "validation", "test")
@@ -269,3 +270,11 @@ print(cost.peak_mib)
     on_disk, in_memory = peak_mib("disk"), peak_mib("memory")
     assert on_disk < 400
     assert in_memory > 2 * on_disk, (on_disk, in_memory)
+
+
+@pytest.mark.parametrize("spread", [1, 5, 2**16, 2**50])
+def test_the_smallest_times_are_those_of_a_sort(monkeypatch: pytest.MonkeyPatch, spread: int) -> None:
+    monkeypatch.setattr(interactions, "BLOCK", 7)
+    times = np.random.default_rng(0).integers(-spread, spread, 60)
+    whole = Histories.of(np.repeat(np.arange(20), 3), np.zeros(60, np.int64), times, 20, 1)
+    assert [_smallest(whole, k) for k in range(60)] == np.sort(times).tolist()
