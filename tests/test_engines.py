@@ -69,6 +69,12 @@ def processes(words: str, parent: int | None = None) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
+def scoring(driver: int) -> list[int]:
+    """Ids of the processes of --processes: children of the one that they are copies of."""
+    (first,) = processes("multiprocessing.forkserver", driver)
+    return processes("multiprocessing.forkserver", first)
+
+
 def same(path: Path, other: Path) -> bool:
     return pq.read_table(path).equals(pq.read_table(other))
 
@@ -94,10 +100,10 @@ def test_killed_processes_and_a_killed_driver_lose_nothing(trained: Path, tmp_pa
     reference = score("small", out=tmp_path / "alone.parquet", shard_size=25)
     first = Command(out, "--processes", "2")
     first.after_shards(3)
-    workers = processes("spawn_main", first.process.pid)
+    workers = scoring(first.process.pid)
     os.kill(workers[0], signal.SIGKILL)
     first.after_shards(15)
-    workers = processes("spawn_main", first.process.pid)
+    workers = scoring(first.process.pid)
     first.process.kill()
     first.process.communicate()
     assert not out.exists()
