@@ -67,11 +67,11 @@ class Engine:
         """Whether processes of their own score, and this one does not."""
         return self.name == "ray" or (self.processes is not None and self.processes > 1)
 
-    def prepare(self, module: str) -> None:
-        """Let processes of this machine import what a module needs while this one reads tables."""
+    def prepare(self, *modules: str) -> None:
+        """Let processes of this machine import modules while this one reads tables."""
         if self.apart and self.name == "local":
             context = _context()
-            context.set_forkserver_preload([module])
+            context.set_forkserver_preload(list(modules))
             if context.get_start_method() == "forkserver":
                 forkserver.ensure_running()
 
