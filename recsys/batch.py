@@ -106,7 +106,7 @@ def score(
 def _hand_over(recommender: Recommender, folder: Path) -> None:
     """Who the members are and what they have said, for processes that score: one copy in memory serves those of a
     machine, and none of them has to read the tables, which may be others by then."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     pq.write_table(pa.table({USER_ID: pa.array(recommender.members, pa.string())}), folder / _MEMBERS)
     recommender.feedback.save(folder)
 
