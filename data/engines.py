@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -98,6 +99,7 @@ def score_missing(
         print(f"Going on after {before:,} of {len(shards.things):,} {unit}s.")
     if not missing:
         return
+    began = time.perf_counter()
     with tqdm(total=len(shards.things), initial=before, desc="Scoring", unit=unit, disable=not progress) as bar:
         try:
             if engine.name == "ray":
@@ -115,6 +117,8 @@ def score_missing(
             ) from None
         finally:
             keep(shards)
+    n, seconds = len(shards.things) - before, time.perf_counter() - began
+    print(f"Scored {n:,} {unit}s in {seconds:.1f} s ({n / seconds:,.0f} a second).")
 
 
 # Processes of this machine -------------------------------------------------------------------------------------------

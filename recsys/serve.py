@@ -21,7 +21,7 @@ from data.batching import Batcher
 from data.dataset import open_dataset
 from data.errors import UserError
 from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP
-from data.service import SECONDS, WAITING, Asked, Held, Id, address, make_app, serve, within
+from data.service import BATCH, SECONDS, WAITING, Asked, Held, Id, address, make_app, serve, within
 from recsys.explain import events_behind
 from recsys.scorer import Recommender
 
@@ -202,18 +202,19 @@ class Live:
             return self.held.model.similar(item_id, k)
 
 
-def app_of(dataset: str, window: float = 0.003) -> Any:
+def app_of(dataset: str, window: float = 0.003, most: int = BATCH) -> Any:
     """The service of the recommender in use on a dataset.
 
     Args:
         dataset: its name.
-        window: seconds that a request waits for others.
+        window: seconds that requests wait for others, where there are others.
+        most: requests in one pass of the model.
 
     Raises:
         UserError: there is no recommender in use, or it cannot be loaded.
     """
     live = Live(dataset)
-    batcher = Batcher(live.answer, most=64, window=window, waiting=WAITING)
+    batcher = Batcher(live.answer, most=most, window=window, waiting=WAITING)
     routes = APIRouter()
 
     def unknown(member: str) -> HTTPException:
@@ -300,4 +301,4 @@ def serve_command(argv: list[str]) -> None:
         UserError: there is no recommender in use, or the address cannot be listened at.
     """
     at = address("recsys", argv)
-    serve(app_of(at.dataset), at)
+    serve(app_of(at.dataset, most=at.batch), at)
