@@ -51,6 +51,7 @@ DRAWN = 8  # titles that a match is measured against
 DISLIKE = 2.0  # what a thumb down takes from the logit of a title that is wholly like it
 _LEAST, _SHARE = 32, 512  # members that a thread encodes at once: so many at least, so many at most
 _SHARES = 4  # of a batch of more than four times the least
+_FEW_ROWS = 10_000
 _BLOCK = 2**20  # scores that it makes at once: more gained nothing, fewer cost calls
 _GPU_BLOCK = 2**24  # the same on a GPU, for which a call costs more
 
@@ -179,7 +180,8 @@ class Recommender:
         """
         chosen = Chosen(hide_seen, frozenset(exclude), frozenset(genres), years, variety)
         batches = self.batches(self.positions(user_ids), k, chosen, batch_size, reasons)
-        tables = [table.to_pandas() for table, _ in batches]
+        # A thread for each column costs more than it gains where there are few rows.
+        tables = [table.to_pandas(use_threads=len(table) > _FEW_ROWS) for table, _ in batches]
         columns = [USER_ID, "rank", ITEM_ID, "score", *(["reason_item_id", "reason_share"] if reasons else [])]
         return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
@@ -221,7 +223,7 @@ class Recommender:
         self.feedback  # noqa: B018  (read once, before threads want it)
         if chosen.variety > 0:
             self.catalogue  # noqa: B018
-        with workers_on(self.module.device) as workers:
+        with workers_on(self.module.device, alone=len(positions) <= _LEAST) as workers:
 
             def begun(users: np.ndarray) -> list[Future[_Lists]]:
                 # Cut alike whatever the machine: sums of floats are to be the same everywhere.

@@ -20,7 +20,7 @@ from data import runs
 from data.batching import Batcher
 from data.dataset import open_dataset
 from data.errors import UserError
-from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP
+from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP, USER_ID
 from data.service import BATCH, SECONDS, WAITING, Asked, Held, Id, address, make_app, serve, within
 from recsys.explain import events_behind
 from recsys.scorer import Recommender
@@ -129,6 +129,11 @@ class _Question(NamedTuple):
     wanted: Wanted
 
 
+def _plain(column: pd.Series) -> list[Any]:
+    """Values as JSON has them."""
+    return [None if value != value else value for value in column.tolist()]
+
+
 def _load(run: Path) -> Recommender:
     recommender = Recommender.load(run, "auto")
     recommender.recommend(list(recommender.members[:1]), k=1)  # the first call reads the tables
@@ -178,10 +183,11 @@ class Live:
                     years=wanted.years,
                     variety=wanted.variety,
                 )
-                table = table.astype(object).where(table.notna(), None)
+                names = list(table.columns[1:])
+                rows = zip(table[USER_ID], *map(_plain, (table[name] for name in names)), strict=True)
                 picks: dict[str, list[Pick]] = defaultdict(list)
-                for who, *pick in table.itertuples(index=False, name=None):
-                    picks[who].append(Pick(**dict(zip(table.columns[1:], pick, strict=True))))
+                for who, *pick in rows:
+                    picks[who].append(Pick(**dict(zip(names, pick, strict=True))))
                 for at in places:
                     answers[at] = picks[questions[at].member]
             return [(self.held.run.name, picks_of_one) for picks_of_one in answers]
