@@ -130,7 +130,10 @@ def _add_engine(sub: ArgumentParser) -> None:
     sub.add_argument("--engine", type=str, default="local", help=f"Who scores: {' or '.join(ENGINES)}.")
     sub.add_argument("--address", type=str | None, default=None, help="Of a Ray cluster; default: Ray on this machine.")
     sub.add_argument(
-        "--processes", type=int | None, default=None, help="How many hold the model; default: one, with all cores."
+        "--processes",
+        type=int | None,
+        default=None,
+        help="How many hold the model; default: one with all cores; Ray: one for each GPU or core.",
     )
     sub.add_argument(
         "--shard-size",

@@ -1,4 +1,5 @@
-"""`python -m benchmarks NAME`: peers, variety, cold, scale, reviews, series and sessions; see docs/benchmarks.md."""
+"""`python -m benchmarks NAME`: peers, variety, cold, scale, reviews, series, sessions, scoring and serving;
+see docs/benchmarks.md, docs/scaling.md and docs/serving.md."""
 
 import signal
 import sys
@@ -8,7 +9,9 @@ from benchmarks.cold import cold
 from benchmarks.compare import peers
 from benchmarks.reviews import reviews
 from benchmarks.scale import scale
+from benchmarks.scoring import scoring
 from benchmarks.series import series
+from benchmarks.serving import serving
 from benchmarks.sessions import sessions
 from benchmarks.variety import variety
 from data import command
@@ -23,6 +26,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "reviews": reviews,
     "series": series,
     "sessions": sessions,
+    "scoring": scoring,
+    "serving": serving,
 }
 
 

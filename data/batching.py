@@ -18,7 +18,8 @@ class Batcher(Generic[Question, Answer]):
     Args:
         answer: gives one answer for each question; what it raises is raised for each of them.
         most: questions in one call.
-        window: seconds that the first question of a call waits for others.
+        window: seconds that questions wait for others. One that finds nobody else, neither waiting nor in the call
+            before, does not wait.
         waiting: questions that may wait at once.
     """
 
@@ -32,6 +33,7 @@ class Batcher(Generic[Question, Answer]):
         self._answer, self._most, self._window, self._limit = answer, most, window, waiting
         self._waiting: list[tuple[Question, asyncio.Future[Answer]]] = []
         self._worker: asyncio.Task[None] | None = None
+        self._together = 0  # questions in the latest call
 
     async def ask(self, question: Question) -> Answer:
         """The answer to one question.
@@ -50,12 +52,15 @@ class Batcher(Generic[Question, Answer]):
         return await told
 
     async def _work(self) -> None:
+        wait = self._window if self._together > 1 else 0.0
         while self._waiting:
-            await asyncio.sleep(self._window)
+            await asyncio.sleep(wait)
+            wait = self._window
             batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             batch = [(question, told) for question, told in batch if not told.done()]  # who gave up is left out
             if not batch:
                 continue
+            self._together = len(batch)
             try:
                 answers = await asyncio.to_thread(self._answer, [question for question, _ in batch])
                 for (_, told), answer in zip(batch, answers, strict=True):

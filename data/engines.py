@@ -9,12 +9,16 @@ import importlib.util
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import numpy as np
@@ -36,8 +40,9 @@ class Engine:
 
     Args:
         name: local or ray.
-        processes: how many hold the model. Local: this process with all its threads unless given. Ray: as many as the
-            cluster has GPUs, or CPUs where it has none.
+        processes: how many hold the model. Local: this process with all its threads unless given; several have the
+            same threads between them, at least one each. Ray: as many as the cluster has GPUs, or CPUs where it has
+            none.
         address: of a Ray cluster, e.g. ray://head:10001, or auto; unless given Ray is started on this machine.
 
     Raises:
@@ -58,6 +63,19 @@ class Engine:
         if self.name == "ray" and importlib.util.find_spec("ray") is None:
             raise UserError("--engine ray needs Ray: install it by pip install 'marquee[ray]'.")
 
+    @property
+    def apart(self) -> bool:
+        """Whether processes of their own score, and this one does not."""
+        return self.name == "ray" or (self.processes is not None and self.processes > 1)
+
+    def prepare(self, *modules: str) -> None:
+        """Let processes of this machine import modules while this one reads tables."""
+        if self.apart and self.name == "local":
+            context = _context()
+            context.set_forkserver_preload(list(modules))
+            if context.get_start_method() == "forkserver":
+                forkserver.ensure_running()
+
 
 def score_missing(
     shards: Shards, engine: Engine, scorer: Scorer | None = None, unit: str = "member", progress: bool = True
@@ -76,21 +94,22 @@ def score_missing(
         KeyboardInterrupt: Ctrl-C; with a sentence on what is kept.
     """
     missing = shards.missing()
-    before = shards.scored()
+    before = shards.scored(missing)
     if before:
         print(f"Going on after {before:,} of {len(shards.things):,} {unit}s.")
     if not missing:
         return
+    began = time.perf_counter()
     with tqdm(total=len(shards.things), initial=before, desc="Scoring", unit=unit, disable=not progress) as bar:
         try:
             if engine.name == "ray":
                 _by_ray(shards, missing, engine, bar.update)
-            elif engine.processes is None or engine.processes == 1:
+            elif engine.apart:
+                _by_processes(shards, missing, engine.processes or 1, bar.update)
+            else:
                 scorer = scorer or shards.work.open_scorer()
                 for shard in missing:
                     shards.work.write(scorer, shard, shards[shard], bar.update)
-            else:
-                _by_processes(shards, missing, engine.processes, bar.update)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"Interrupted: {shards.scored():,} of {len(shards.things):,} {unit}s are scored and kept. Run the "
@@ -98,11 +117,19 @@ def score_missing(
             ) from None
         finally:
             keep(shards)
+    n, seconds = len(shards.things) - before, time.perf_counter() - began
+    print(f"Scored {n:,} {unit}s in {seconds:.1f} s ({n / seconds:,.0f} a second).")
 
 
 # Processes of this machine -------------------------------------------------------------------------------------------
 
 _mine: tuple[Work, Scorer]  # of a process of the pool
+
+
+def _context() -> BaseContext:
+    """How processes begin: as copies of one that has imported everything, has no threads and no model; else anew."""
+    methods = multiprocessing.get_all_start_methods()
+    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
 
 
 def _by_processes(shards: Shards, missing: list[int], number: int, done: Callable[[int], object]) -> None:
@@ -123,10 +150,8 @@ def _by_processes(shards: Shards, missing: list[int], number: int, done: Callabl
 
 
 def _by_pool(shards: Shards, missing: list[int], number: int) -> Iterator[int]:
-    threads = max(1, (os.cpu_count() or 1) // number)
-    with ProcessPoolExecutor(
-        min(number, len(missing)), multiprocessing.get_context("spawn"), _begin, (shards.work, threads)
-    ) as pool:
+    number = min(number, len(missing))
+    with ProcessPoolExecutor(number, _context(), _begin, (shards.work, number, str(home.home().resolve()))) as pool:
         todo = iter(missing)
         running: dict[Future[None], int] = {}
         try:
@@ -145,12 +170,15 @@ def _by_pool(shards: Shards, missing: list[int], number: int) -> Iterator[int]:
                 one.cancel()
 
 
-def _begin(work: Work, threads: int) -> None:
+def _begin(work: Work, number: int, folder: str) -> None:
+    """Open the scorer in one of `number` processes, for MARQUEE_HOME as it is now: the first copy may be older."""
     global _mine
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's: a shard that is begun is kept
     threading.Thread(target=_end_with_the_driver, daemon=True).start()
+    os.environ["MARQUEE_HOME"] = folder
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(max(1, torch.get_num_threads() // number))  # OMP_NUM_THREADS, or the cores that we may use
     _mine = work, work.open_scorer()
 
 

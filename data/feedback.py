@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -21,13 +21,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from filelock import FileLock, Timeout
 from sqlalchemy import delete, select
 
 from data import events, home, runs, schema
 from data.database import connection
 from data.dataset import MEND, Dataset, Source, only_writer, open_dataset, readable, write_dataset
 from data.errors import UserError
+from data.parts import drop_parts, passing_folder
 from data.replies import REPLIES
 from data.schema import CREATED_AT, LABEL, REVIEW_ID, SOURCE, TIMESTAMP, USER_ID
 
@@ -271,9 +271,7 @@ def _forget_in_scores(name: str, user_id: str, reviews: set[str]) -> dict[str, i
     """Rows of the member, or of a review of theirs; a file without any stays as it is."""
     found: dict[str, int] = {}
     folder = home.scores(name)
-    for left in folder.glob(".*.parts") if folder.exists() else ():  # of a scoring that was killed, or still runs
-        with suppress(Timeout), FileLock(left / "lock", timeout=0):
-            shutil.rmtree(left)
+    drop_parts(folder)  # of scorings that were killed
     theirs = {USER_ID: {user_id}, REVIEW_ID: reviews}
     for path in sorted([*folder.glob("*.parquet"), *folder.glob("*.csv")]) if folder.exists() else ():
         is_csv = path.suffix == ".csv"
@@ -281,8 +279,8 @@ def _forget_in_scores(name: str, user_id: str, reviews: set[str]) -> dict[str, i
                   if theirs.get(column)}  # fmt: skip
         if not wanted:
             continue
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".parts") as work:
-            kept = Path(work) / path.name
+        with passing_folder(folder) as work:
+            kept = work / path.name
             if is_csv:
                 header = _header(path)
                 at = [(header.index(column), ids) for column, ids in wanted.items()]

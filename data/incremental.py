@@ -69,6 +69,20 @@ def changed(out: Path, column: str, ids: np.ndarray, digests: np.ndarray, key: d
     return (at < 0) | (known.to_numpy()[at] != digests)
 
 
+def told(out: Path, new: np.ndarray | None, things: str, why: str, then: str, depends: str = "run") -> str:
+    """What `changed` found, in a sentence: `3 of 1,500 members have new events and are scored.`
+
+    Args:
+        out, new: its first argument and its answer.
+        things: what the ids are of.
+        why, then: of those that changed, and what happens to them.
+        depends: what made `out`, where it was another.
+    """
+    if new is None:
+        return f"{out} is {f'of another {depends}' if out.exists() else 'not there'}: all {things} {then}."
+    return f"{int(new.sum()):,} of {len(new):,} {things} {why} and {then}."
+
+
 def merge(
     earlier: Path,
     column: str,

@@ -38,6 +38,7 @@ from data.errors import UserError
 TOKEN = "MARQUEE_API_TOKEN"
 BODY_BYTES = 1 << 20
 WAITING = 256  # requests that wait for the model
+BATCH = 64  # requests that one pass of the model answers
 SECONDS = 30.0  # until a request is given up
 _LOOK_SECONDS = 2.0  # between looks for another run in use
 _GATHER_SECONDS = 30  # for running requests when the service is told to end
@@ -284,6 +285,7 @@ class Address:
     dataset: str
     host: str
     port: int
+    batch: int  # requests that one pass of the model answers, at most
 
 
 def address(package: str, argv: list[str]) -> Address:
@@ -298,10 +300,18 @@ def address(package: str, argv: list[str]) -> Address:
     parser.add_argument(
         "--port", type=int, default=8000, help="to listen at; 0 takes a free one (default: %(default)s)"
     )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=BATCH,
+        help="requests that one pass of the model answers at most; 1: each has its own (default: %(default)s)",
+    )
     asked = parser.parse_args(argv)
+    if not 1 <= asked.batch <= WAITING:
+        raise UserError(f"--batch {asked.batch}: give a number from 1 to {WAITING}.")
     if not 0 <= asked.port < 1 << 16:
         raise UserError(f"--port {asked.port}: give a number from 0 to 65535.")
-    return Address(open_dataset(asked.dataset).name, asked.host, asked.port)
+    return Address(open_dataset(asked.dataset).name, asked.host, asked.port, asked.batch)
 
 
 def serve(app: FastAPI, at: Address) -> None:

@@ -84,9 +84,9 @@ class Shards:
         there = set(self.work.folder.glob(_SHARD.format(0)[:5] + "*"))
         return [shard for shard, path in enumerate(self.paths) if path not in there]
 
-    def scored(self) -> int:
-        """Things in the shards that are there."""
-        return len(self.things) - sum(len(self[shard]) for shard in self.missing())
+    def scored(self, missing: list[int] | None = None) -> int:
+        """Things in the shards that are there, or in all but those that were `missing`."""
+        return len(self.things) - sum(len(self[shard]) for shard in (self.missing() if missing is None else missing))
 
 
 def shards_in(

@@ -261,6 +261,7 @@ def score_retention(
     Raises:
         UserError: there is no dataset, no trained model, or no such member.
     """
+    engine.prepare(__name__)
     found = open_dataset(dataset)
     run = runs.require_run(found.name, "retention")
     activity = load_activity(found)

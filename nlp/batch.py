@@ -71,6 +71,7 @@ def score_reviews(
         UserError: there is no such dataset, no reviews in it, no trained model or no such tone, or another run is
             writing the file.
     """
+    engine.prepare(__name__)
     found = open_dataset(dataset)
     if not found.has("reviews"):
         found.reviews()  # says what is missing
@@ -90,7 +91,7 @@ def score_reviews(
     new = None
     if changed_only:
         new = incremental.changed(path, REVIEW_ID, ids, digests, key)
-        print(_told(path, new))
+        print(incremental.told(path, new, "reviews", "are new or changed", "are read"))
     drafts = partial(draft_replies, tone=tone, service=service, generator=reply_model)
     with parts_folder(path) as folder:
         work = shards.shards_in(
@@ -138,12 +139,6 @@ def _texts(found: Dataset, chosen: np.ndarray | None) -> tuple[pd.DataFrame, np.
         return every, digest
     wanted = every[REVIEW_ID].isin(pd.Index(chosen)).to_numpy()
     return every[wanted], digest[wanted]
-
-
-def _told(path: Path, new: np.ndarray | None) -> str:
-    if new is None:
-        return f"{path} is {'of another run' if path.exists() else 'not there'}: all reviews are read."
-    return f"{int(new.sum()):,} of {len(new):,} reviews are new or changed and are read."
 
 
 def _opened(run: Path, table: Path) -> shards.Scorer:

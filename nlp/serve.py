@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from data.batching import Batcher
 from data.dataset import open_dataset
 from data.schema import ITEM_ID, REVIEW_ID, TEXT
-from data.service import SECONDS, WAITING, Asked, Held, Text, address, make_app, serve, within
+from data.service import BATCH, SECONDS, WAITING, Asked, Held, Text, address, make_app, serve, within
 from nlp.explain import explain as explain_text
 from nlp.linking import LINK_CONFIDENCE, TitleLinker
 from nlp.predictor import SentimentScorer
@@ -79,12 +79,13 @@ class Why(BaseModel):
     residual: float = Field(description="What words and baseline leave unexplained of the log-odds.")
 
 
-def app_of(dataset: str, window: float = 0.003) -> Any:
+def app_of(dataset: str, window: float = 0.003, most: int = BATCH) -> Any:
     """The service of the sentiment model that a dataset uses.
 
     Args:
         dataset: its name; its catalogue is what texts are linked to.
-        window: seconds that a request waits for others.
+        window: seconds that requests wait for others, where there are others.
+        most: requests whose texts are read in one pass of the model.
 
     Raises:
         UserError: there is no model in use, or it cannot be loaded.
@@ -115,7 +116,7 @@ def app_of(dataset: str, window: float = 0.003) -> Any:
         said = [reviews[name].astype(object).where(reviews[name].notna(), None).tolist() for name in kept]
         return [Scored(**dict(zip(kept, row, strict=True))) for row in zip(*said, strict=True)]
 
-    batcher = Batcher(read, most=32, window=window, waiting=WAITING)
+    batcher = Batcher(read, most=most, window=window, waiting=WAITING)
     routes = APIRouter()
 
     @routes.post("/score", summary="What reviews say")
@@ -149,4 +150,4 @@ def serve_command(argv: list[str]) -> None:
         UserError: there is no model in use, or the address cannot be listened at.
     """
     at = address("nlp", argv)
-    serve(app_of(at.dataset), at)
+    serve(app_of(at.dataset, most=at.batch), at)

@@ -5,7 +5,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from data import home, incremental, schema, shards
 from data.arguments import users_named
@@ -14,11 +16,13 @@ from data.engines import Engine, score_missing
 from data.errors import UserError
 from data.parts import parts_folder
 from data.schema import USER_ID
+from recsys.feedback import Feedback
 from recsys.filters import Chosen
 from recsys.scorer import Recommender, load_current
 
 SHARD = 8_192  # members: seconds of work, and lists of 20 titles of some MB
 _BATCH = 2_048  # members whose lists are in memory at once, twice over
+_HANDED, _MEMBERS = "handed", "members.parquet"
 
 
 def score(
@@ -56,6 +60,7 @@ def score(
         raise UserError(f"{top_k} titles for each member cannot be listed: give a number of 1 or more.")
     if sharded and (out is None or changed_only):
         raise UserError("--sharded true writes a folder of all members: give --out FOLDER, and no --changed-only.")
+    engine.prepare(__name__)
     found = open_dataset(dataset)
     target = out if out is not None else home.scores(dataset) / "recommendations.parquet"
     if sharded:
@@ -63,6 +68,7 @@ def score(
     elif target.is_dir():
         target = target / "recommendations.parquet"
     recommender = load_current(found.name, "auto")
+    run = home.runs(found.name, "recommender") / recommender.run_id
     ids = np.array(recommender.members if users == "all" else users_named(users), object)
     positions = recommender.positions(list(ids))
     settings = {"run": recommender.run_id, "top_k": top_k, "reasons": reasons}
@@ -72,16 +78,19 @@ def score(
     new = None
     if changed_only:
         new = incremental.changed(target, USER_ID, ids, digests, settings | titles)
-        print(_told(target, new))
+        depends = "run, catalogue or setting"
+        print(incremental.told(target, new, "members", "have new events", "are scored", depends))
     with parts_folder(target) as parts:
         work = shards.shards_in(
             parts,
             ids if new is None else ids[new],
             shard_size,
             {**settings, "dataset": found.fingerprint},
-            partial(_opened, home.runs(found.name, "recommender") / recommender.run_id, top_k, reasons),
+            partial(_opened, run, parts.resolve() / _HANDED, top_k, reasons),
             schema.SCORES["recommendations"],
         )
+        if engine.apart and work.missing():
+            _hand_over(recommender, parts / _HANDED)
         score_missing(work, engine, partial(_scored, recommender, top_k, reasons))
         if sharded:
             shards.move_to(work, target)
@@ -94,16 +103,30 @@ def score(
     return target
 
 
-def _told(target: Path, new: np.ndarray | None) -> str:
-    if new is None:
-        what = "of another run, catalogue or setting" if target.exists() else "not there"
-        return f"{target} is {what}: all members are scored."
-    return f"{int(new.sum()):,} of {len(new):,} members have new events and are scored."
+def _hand_over(recommender: Recommender, folder: Path) -> None:
+    """Who the members are and what they have said, for processes that score: one copy in memory serves those of a
+    machine, and none of them has to read the tables, which may be others by then."""
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.table({USER_ID: pa.array(recommender.members, pa.string())}), folder / _MEMBERS)
+    recommender.feedback.save(folder)
 
 
-def _opened(run: Path, top_k: int, reasons: bool) -> shards.Scorer:
-    """What scores members in a process of its own."""
-    return partial(_scored, Recommender.load(run, "auto"), top_k, reasons)
+def _opened(run: Path, handed: Path, top_k: int, reasons: bool) -> shards.Scorer:
+    """What scores members in a process of its own, by what was handed over.
+
+    Raises:
+        UserError: it cannot be read, or the catalogue is another one by now.
+    """
+    recommender = Recommender.load(run, "auto")
+    try:
+        members = pq.read_table(handed / _MEMBERS)[USER_ID].to_pandas()
+        feedback = Feedback.load(handed)
+    except OSError:
+        raise UserError(f"{handed} cannot be read: --out needs a folder that all scoring machines share.") from None
+    if feedback.wanted.n_items != len(recommender.vocabulary.item_ids):
+        raise UserError("The catalogue has changed while members are scored: run the same command again.")
+    recommender.members, recommender.feedback = pd.Index(members, dtype=object), feedback
+    return partial(_scored, recommender, top_k, reasons)
 
 
 def _scored(recommender: Recommender, top_k: int, reasons: bool, ids: np.ndarray) -> Iterator[tuple[pa.Table, int]]:

@@ -9,6 +9,7 @@ from recsys.history import HistoryModule
 from recsys.reasons import logits_without_each
 from recsys.scorer import Recommender
 from recsys.windows import CONTEXT, History, latest_events
+from recsys.workers import workers_on
 
 
 @torch.no_grad()
@@ -32,8 +33,9 @@ def events_behind(recommender: Recommender, member: str, item_id: str, k: int = 
         return []
     history = latest_events(mine, longest + 1).to(module.device)
     candidate = torch.tensor([[title]], device=module.device)
-    whole = module.candidate_logits(History(*(part[:, 1:] for part in history)), candidate)
-    each = logits_without_each(module, history, candidate)
+    with workers_on(module.device, alone=True):  # so little that cores would wait for each other
+        whole = module.candidate_logits(History(*(part[:, 1:] for part in history)), candidate)
+        each = logits_without_each(module, history, candidate)
     loss = (whole[:, None] - each)[0, :, 0].clamp_min(0).cpu().numpy()  # (longest,)
     removed = history.item[0, 1:].cpu().numpy()
     first = np.argsort(-loss, kind="stable")[:k]

@@ -1,6 +1,7 @@
 """What members have said so far, and new events folded in."""
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from recsys.interactions import (
 )
 
 TIES_SEED = 42
+_COLUMNS, _TITLES = ("start", "items", "times", "ratings"), "titles.txt"
 _STEP = 1_000_000  # microseconds between events that come without a time
 
 
@@ -42,6 +44,30 @@ class Feedback(NamedTuple):
         events = positive_events(dataset, TIES_SEED)
         known = events[events[ITEM_ID].isin(vocabulary.item_ids)]
         return Feedback(histories_of(Vocabulary(members, vocabulary.item_ids), known), hidden, disliked)
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays as files, which `load` maps into memory."""
+        for name, part in zip(self._fields, self, strict=True):
+            for column, values in zip(_COLUMNS, (part.start, part.items, part.times, part.ratings), strict=True):
+                np.save(folder / f"{name}-{column}.npy", values)
+        (folder / _TITLES).write_text(str(self.wanted.n_items))
+
+    @staticmethod
+    def load(folder: Path) -> "Feedback":
+        """What `save` wrote; processes of one machine share the memory, and what is not looked at takes none.
+
+        Raises:
+            OSError: there is nothing.
+        """
+        n_items = int((folder / _TITLES).read_text())
+
+        def histories(name: str) -> Histories:
+            start, items, times, ratings = (
+                np.load(folder / f"{name}-{column}.npy", mmap_mode="r") for column in _COLUMNS
+            )
+            return Histories(start, items, times, n_items, ratings)
+
+        return Feedback(*(histories(name) for name in Feedback._fields))
 
     def take(self, members: np.ndarray) -> "Feedback":
         return Feedback(*(part.take(members) for part in self))

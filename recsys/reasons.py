@@ -23,7 +23,7 @@ from recsys.history import HistoryModule
 from recsys.interactions import Histories
 from recsys.windows import CONTEXT, History, latest_events
 
-_NUMBERS = 2**23  # of changed sums held at once
+_NUMBERS = 2**22  # of changed sums held at once by each thread
 
 
 class Reasons(NamedTuple):

@@ -18,6 +18,7 @@ from concurrent.futures import Future
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -50,8 +51,16 @@ DRAWN = 8  # titles that a match is measured against
 DISLIKE = 2.0  # what a thumb down takes from the logit of a title that is wholly like it
 _LEAST, _SHARE = 32, 512  # members that a thread encodes at once: so many at least, so many at most
 _SHARES = 4  # of a batch of more than four times the least
+_FEW_ROWS = 10_000
 _BLOCK = 2**20  # scores that it makes at once: more gained nothing, fewer cost calls
 _GPU_BLOCK = 2**24  # the same on a GPU, for which a call costs more
+
+
+class _Lists(NamedTuple):
+    """Of some members."""
+
+    titles: tuple[Tensor, Tensor, Tensor]  # see Recommender._best
+    why: Reasons | None
 
 
 class Recommender:
@@ -171,7 +180,8 @@ class Recommender:
         """
         chosen = Chosen(hide_seen, frozenset(exclude), frozenset(genres), years, variety)
         batches = self.batches(self.positions(user_ids), k, chosen, batch_size, reasons)
-        tables = [table.to_pandas() for table, _ in batches]
+        # A thread for each column costs more than it gains where there are few rows.
+        tables = [table.to_pandas(use_threads=len(table) > _FEW_ROWS) for table, _ in batches]
         columns = [USER_ID, "rank", ITEM_ID, "score", *(["reason_item_id", "reason_share"] if reasons else [])]
         return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
@@ -213,26 +223,31 @@ class Recommender:
         self.feedback  # noqa: B018  (read once, before threads want it)
         if chosen.variety > 0:
             self.catalogue  # noqa: B018
-        with workers_on(self.module.device) as workers:
+        with workers_on(self.module.device, alone=len(positions) <= _LEAST) as workers:
 
-            def begun(users: np.ndarray) -> list[Future[tuple[Tensor, Tensor, Tensor]]]:
+            def begun(users: np.ndarray) -> list[Future[_Lists]]:
                 # Cut alike whatever the machine: sums of floats are to be the same everywhere.
                 size = min(_SHARE, max(_LEAST, -(-len(users) // _SHARES)))
                 shares = [users[at : at + size] for at in range(0, len(users), size)]
-                return [workers.submit(self._best, share, k, chosen, excluded) for share in shares]
+                return [workers.submit(self._lists, share, k, chosen, excluded, reasons) for share in shares]
 
             size = max(1, batch_size)
             batches = [positions[first : first + size] for first in range(0, len(positions), size)]
             ahead = begun(batches[0]) if batches else []
             for users, after in zip_longest(batches, batches[1:]):
-                parts = zip(*(one.result() for one in ahead), strict=True)
-                items, values, shown = (torch.cat(part) for part in parts)
+                parts = [one.result() for one in ahead]
                 ahead = [] if after is None else begun(after)  # while this batch is told about
-                listed = values > -torch.inf
-                why = None
-                if reasons and isinstance(self.module, HistoryModule):
-                    why = find_reasons(self.module, self.feedback.wanted.take(users), items.where(listed, -1))
-                yield self._table(users, items, shown, listed, why), len(users)
+                items, values, shown = (torch.cat(part) for part in zip(*(part.titles for part in parts), strict=True))
+                why = [part.why for part in parts if part.why is not None]
+                told = Reasons(*map(np.concatenate, zip(*why, strict=True))) if why else None
+                yield self._table(users, items, shown, values > -torch.inf, told), len(users)
+
+    def _lists(self, users: np.ndarray, k: int, chosen: Chosen, excluded: Tensor, reasons: bool) -> "_Lists":
+        titles = items, values, _ = self._best(users, k, chosen, excluded)
+        why = None
+        if reasons and isinstance(self.module, HistoryModule):
+            why = find_reasons(self.module, self.feedback.wanted.take(users), items.where(values > -torch.inf, -1))
+        return _Lists(titles, why)
 
     @torch.no_grad()
     def _best(self, users: np.ndarray, k: int, chosen: Chosen, excluded: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -20,8 +20,8 @@ from data import runs
 from data.batching import Batcher
 from data.dataset import open_dataset
 from data.errors import UserError
-from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP
-from data.service import SECONDS, WAITING, Asked, Held, Id, address, make_app, serve, within
+from data.schema import ITEM_ID, KIND, RATING, TIMESTAMP, USER_ID
+from data.service import BATCH, SECONDS, WAITING, Asked, Held, Id, address, make_app, serve, within
 from recsys.explain import events_behind
 from recsys.scorer import Recommender
 
@@ -129,6 +129,11 @@ class _Question(NamedTuple):
     wanted: Wanted
 
 
+def _plain(column: pd.Series) -> list[Any]:
+    """Values as JSON has them."""
+    return [None if value != value else value for value in column.tolist()]
+
+
 def _load(run: Path) -> Recommender:
     recommender = Recommender.load(run, "auto")
     recommender.recommend(list(recommender.members[:1]), k=1)  # the first call reads the tables
@@ -178,10 +183,11 @@ class Live:
                     years=wanted.years,
                     variety=wanted.variety,
                 )
-                table = table.astype(object).where(table.notna(), None)
+                names = list(table.columns[1:])
+                rows = zip(table[USER_ID], *map(_plain, (table[name] for name in names)), strict=True)
                 picks: dict[str, list[Pick]] = defaultdict(list)
-                for who, *pick in table.itertuples(index=False, name=None):
-                    picks[who].append(Pick(**dict(zip(table.columns[1:], pick, strict=True))))
+                for who, *pick in rows:
+                    picks[who].append(Pick(**dict(zip(names, pick, strict=True))))
                 for at in places:
                     answers[at] = picks[questions[at].member]
             return [(self.held.run.name, picks_of_one) for picks_of_one in answers]
@@ -202,18 +208,19 @@ class Live:
             return self.held.model.similar(item_id, k)
 
 
-def app_of(dataset: str, window: float = 0.003) -> Any:
+def app_of(dataset: str, window: float = 0.003, most: int = BATCH) -> Any:
     """The service of the recommender in use on a dataset.
 
     Args:
         dataset: its name.
-        window: seconds that a request waits for others.
+        window: seconds that requests wait for others, where there are others.
+        most: requests in one pass of the model.
 
     Raises:
         UserError: there is no recommender in use, or it cannot be loaded.
     """
     live = Live(dataset)
-    batcher = Batcher(live.answer, most=64, window=window, waiting=WAITING)
+    batcher = Batcher(live.answer, most=most, window=window, waiting=WAITING)
     routes = APIRouter()
 
     def unknown(member: str) -> HTTPException:
@@ -300,4 +307,4 @@ def serve_command(argv: list[str]) -> None:
         UserError: there is no recommender in use, or the address cannot be listened at.
     """
     at = address("recsys", argv)
-    serve(app_of(at.dataset), at)
+    serve(app_of(at.dataset, most=at.batch), at)

@@ -10,15 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import generated_tables
 
-from data import feedback, home, incremental
+import recsys.scorer
+from data import feedback, home, incremental, runs
 from data.dataset import Dataset, Source, open_dataset, write_dataset
 from data.errors import UserError
-from recsys.__main__ import main as recsys
+from recsys import batch
+from recsys.__main__ import main as fit_main
 from recsys.batch import score
+from recsys.feedback import Feedback
+from recsys.scorer import load_current
 from score import main as score_main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv("MARQUEE_DATASET", raising=False)
         write_dataset("small", generated_tables(MEMBERS, 200, reviews=0), sources=[Source("generated", "generated")])
         fit = ["fit", "--config", "recsys/configs/quick.yaml", "--data.dataset", "small", "--trainer.max_epochs", "1"]
-        assert recsys([*fit, "--trainer.enable_progress_bar", "false"]) == 0
+        assert fit_main([*fit, "--trainer.enable_progress_bar", "false"]) == 0
         yield score("small", out=folder / "alone.parquet", shard_size=100)
 
 
@@ -69,6 +74,12 @@ def processes(words: str, parent: int | None = None) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
+def scoring(driver: int) -> list[int]:
+    """Ids of the processes of --processes: children of the one that they are copies of."""
+    (first,) = processes("multiprocessing.forkserver", driver)
+    return processes("multiprocessing.forkserver", first)
+
+
 def same(path: Path, other: Path) -> bool:
     return pq.read_table(path).equals(pq.read_table(other))
 
@@ -94,10 +105,10 @@ def test_killed_processes_and_a_killed_driver_lose_nothing(trained: Path, tmp_pa
     reference = score("small", out=tmp_path / "alone.parquet", shard_size=25)
     first = Command(out, "--processes", "2")
     first.after_shards(3)
-    workers = processes("spawn_main", first.process.pid)
+    workers = scoring(first.process.pid)
     os.kill(workers[0], signal.SIGKILL)
     first.after_shards(15)
-    workers = processes("spawn_main", first.process.pid)
+    workers = scoring(first.process.pid)
     first.process.kill()
     first.process.communicate()
     assert not out.exists()
@@ -134,6 +145,27 @@ def test_ray_gives_the_same_table_whoever_is_killed(trained: Path, tmp_path: Pat
     assert "Traceback" not in complained
     assert same(out, reference)
     assert not list(tmp_path.glob(".*.parts"))
+
+
+def test_processes_score_by_what_is_handed_over(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = load_current("small")
+    for folder in ("plain", "thumbs"):  # with thumbs down and without
+        (tmp_path / folder).mkdir()
+        batch._hand_over(recommender, tmp_path / folder / "handed")
+        expected = pa.concat_tables(table for table, _ in batch._scored(recommender, 5, True, np.array(["u9", "u2"])))
+        with monkeypatch.context() as patch:
+            patch.setattr(Feedback, "of", None)  # no table is read
+            patch.setattr(recsys.scorer, "_ids", None)
+            scorer = batch._opened(runs.require_run("small", "recommender"), tmp_path / folder / "handed", 5, True)
+            assert pa.concat_tables(table for table, _ in scorer(np.array(["u9", "u2"]))).equals(expected)
+        recommender.update("u9", pd.DataFrame({"item_id": ["i7", "i9"], "kind": "thumb_down"}))
+    (tmp_path / "handed").mkdir()
+    for folder, sentence in (("handed", "scoring machines share"), ("nowhere", "scoring machines share")):
+        with pytest.raises(UserError, match=sentence):
+            batch._opened(runs.require_run("small", "recommender"), tmp_path / folder, 5, True)
+    (tmp_path / "plain" / "handed" / "titles.txt").write_text("3")
+    with pytest.raises(UserError, match="The catalogue has changed"):
+        batch._opened(runs.require_run("small", "recommender"), tmp_path / "plain" / "handed", 5, True)
 
 
 def test_what_was_left_by_other_scores_is_not_taken(trained: Path, tmp_path: Path) -> None:
