@@ -128,7 +128,9 @@ def history_beside_rectools(options: Options) -> Iterator[Line]:
 def history_beside_recbole(options: Options) -> Iterator[Line]:
     with _split(options) as split:
         ours = pace.ours("historynet", options.dataset, {"model.search": False})
-        theirs = pace.peer(trial.PYTHON, "laps_recbole.py", split, {"model": "SASRec"})
+        theirs = pace.peer(
+            trial.PYTHON, "laps_recbole.py", split, {"model": "SASRec", "batches": 1 if options.quick else 4}
+        )
         yield from _training("train HistoryNet", "titles/s", f"SASRec, {pinned('recbole')}", ours, theirs)
 
 
@@ -152,7 +154,7 @@ def top_lists(options: Options) -> Iterator[Line]:
     from recsys.history import HistoryModule
     from recsys.history_data import HistoryData
 
-    number = 5_000 if options.quick else 1_000_000
+    number = 5_000 if options.quick else 300_000
     for titles in CATALOGUES[:1] if options.quick else CATALOGUES:
         with elsewhere():
             dataset = generated_interactions(number, titles=titles)

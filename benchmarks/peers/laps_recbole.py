@@ -1,8 +1,10 @@
 """NeuMF or SASRec of RecBole, trained in laps (benchmarks/peers/laps.py): `laps_recbole.py SPLIT SETTINGS`.
 
-A sample is a title that a member wanted; what is drawn at random beside it is not counted.
+A sample is a title that a member wanted; what is drawn at random beside it is not counted. SASRec takes minutes for an
+epoch: its lap is `batches` of one.
 """
 
+import itertools
 import json
 import logging
 import sys
@@ -47,7 +49,7 @@ def sequences(split: Split, folder: Path) -> Config:
 
 if __name__ == "__main__":
     split, settings = Split(Path(sys.argv[1])), json.loads(sys.argv[2])
-    model = settings.pop("model", "NeuMF")
+    model, batches = settings.pop("model", "NeuMF"), settings.pop("batches", None)
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as name:
         if model == "SASRec":
@@ -58,9 +60,10 @@ if __name__ == "__main__":
         init_seed(config["seed"], config["reproducibility"])
         train, _, _ = data_preparation(config, create_dataset(config))
     trainer = Trainer(config, get_model(model)(config, train.dataset).to(config["device"]))
+    endless = itertools.chain.from_iterable(itertools.repeat(train))
     samples, epoch, laps = len(train.dataset), 0, Laps()
     while True:
         laps.wait()
-        trainer._train_epoch(train, epoch)
-        laps.done(samples)
+        trainer._train_epoch(train if batches is None else itertools.islice(endless, batches), epoch)
+        laps.done(samples if batches is None else batches * config["train_batch_size"])
         epoch += 1
