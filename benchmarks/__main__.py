@@ -1,5 +1,5 @@
-"""`python -m benchmarks NAME`: peers, variety, cold, scale, reviews, series, sessions, scoring and serving;
-see docs/benchmarks.md, docs/scaling.md and docs/serving.md."""
+"""`python -m benchmarks [NAME]`: speed, which needs no name, or peers, variety, cold, scale, reviews, series, sessions,
+scoring or serving; see docs/benchmarks.md, docs/scaling.md and docs/serving.md."""
 
 import signal
 import sys
@@ -13,12 +13,14 @@ from benchmarks.scoring import scoring
 from benchmarks.series import series
 from benchmarks.serving import serving
 from benchmarks.sessions import sessions
+from benchmarks.speed import speed
 from benchmarks.variety import variety
 from data import command
 from data.errors import UserError
 from data.quiet import quiet_lightning
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "speed": speed,
     "peers": peers,
     "variety": variety,
     "cold": cold,
@@ -39,13 +41,13 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(args: list[str]) -> None:
     if args and args[0] in ("-h", "--help"):
-        print(f"usage: python -m benchmarks {{{','.join(COMMANDS)}}} ...")
+        print(f"usage: python -m benchmarks [{{{','.join(COMMANDS)}}}] ...")
         return
-    if not args or args[0] not in COMMANDS:
-        named = f"'{args[0]}' is unknown" if args else "A benchmark is missing"
-        raise UserError(f"{named}: 'python -m benchmarks NAME' takes one of {', '.join(COMMANDS)}.")
+    name, rest = ("speed", args) if not args or args[0].startswith("-") else (args[0], args[1:])
+    if name not in COMMANDS:
+        raise UserError(f"'{name}' is unknown: 'python -m benchmarks NAME' takes one of {', '.join(COMMANDS)}.")
     quiet_lightning()
-    COMMANDS[args[0]](args[1:])
+    COMMANDS[name](rest)
 
 
 if __name__ == "__main__":

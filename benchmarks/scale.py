@@ -75,10 +75,11 @@ def elsewhere() -> Iterator[None]:
                 os.environ["MARQUEE_HOME"] = before
 
 
-def generated(number: int, seed: int = 0) -> Dataset:
-    """A dataset 'generated' with about so many interactions, under MARQUEE_HOME."""
+def generated(number: int, seed: int = 0, titles: int | None = None) -> Dataset:
+    """A dataset 'generated' with about so many interactions, under MARQUEE_HOME; as many `titles` as such data usually
+    have, unless given."""
     rng = np.random.default_rng(seed)
-    members, titles = max(20, number // 120), round(1700 * (number / 1e5) ** 0.4)
+    members, titles = max(20, number // 120), titles or round(1700 * (number / 1e5) ** 0.4)
     lengths = np.clip(rng.lognormal(4.2, 1.0, members), 5, titles // 4)
     # A quarter of the draws are titles that the member has had.
     lengths = np.maximum(3, np.round(1.4 * number * lengths / lengths.sum())).astype(np.int64)
@@ -112,8 +113,7 @@ def _costs(dataset: Dataset, flags: list[str]) -> dict[str, float | None]:
     one = trained(["--config", str(CONFIG), *flags], dataset, "leave-one-out", seed=42)
     data = one.data
     members = len(data.vocabulary.user_ids)
-    ours = _lists(one.module, data)
-    peer = _lists_of_implicit(data.everything)
+    ours, peer = _quickest(lists(one.module, data)), _quickest(implicit_lists(data.everything))
     return {
         "interactions": float(len(data.everything.items)),
         "members": float(members),
@@ -126,18 +126,18 @@ def _costs(dataset: Dataset, flags: list[str]) -> dict[str, float | None]:
     }
 
 
-def _lists(module: RankingModule, data: RecommenderData) -> float:
-    """Seconds for everybody's list as score.py makes it, without reasons: histories encoded, tables made."""
-    run = home.runs(data.dataset, "recommender") / "untrained"
-    recommender = Recommender(module, data.vocabulary, data.everything.popularity, run)
+def lists(module: RankingModule, data: RecommenderData) -> Callable[[], None]:
+    """What makes everybody's list as score.py does, without reasons: histories encoded, tables made."""
+    folder = home.runs(data.dataset, "recommender") / "untrained"
+    recommender = Recommender(module, data.vocabulary, data.everything.popularity, folder)
     everybody = np.arange(len(recommender.members))
     recommender.feedback  # noqa: B018  (what members have seen is at hand for implicit too)
 
-    def lists() -> None:
+    def run() -> None:
         if sum(table.num_rows for table, _ in recommender.batches(everybody, TOP, Chosen())) < len(everybody):
             raise RuntimeError("some members have no list")
 
-    return _quickest(lists)
+    return run
 
 
 def _quickest(run: Callable[[], object]) -> float:
@@ -150,12 +150,17 @@ def _quickest(run: Callable[[], object]) -> float:
     return min(seconds)
 
 
-def _lists_of_implicit(histories: Histories) -> float:
-    """Seconds for the same of implicit, whose members need no encoding; its threads are its own, BLAS' would be more
+def implicit_lists(histories: Histories) -> Callable[[], None]:
+    """What makes the same of implicit, whose members need no encoding; its threads are its own, BLAS' would be more
     than there are cores."""
     matrix: Any = histories.matrix()
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(factors=FACTORS, iterations=2, random_state=0, use_gpu=False)
         model.fit(matrix, show_progress=False)
-        everybody = np.arange(len(histories))
-        return _quickest(lambda: model.recommend(everybody, matrix, N=TOP, filter_already_liked_items=True))
+    everybody = np.arange(len(histories))
+
+    def run() -> None:
+        with threadpool_limits(1, "blas"):
+            model.recommend(everybody, matrix, N=TOP, filter_already_liked_items=True)
+
+    return run

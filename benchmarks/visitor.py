@@ -35,12 +35,12 @@ def free_port() -> int:
 
 
 class Server:
-    """`streamlit run dashboard` on a home."""
+    """`streamlit run dashboard`, or another app, on a home."""
 
-    def __init__(self, home: Path, dataset: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, dataset: str, environment: Mapping[str, str], script: str = "dashboard") -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "streamlit", "run", "dashboard", "--server.port", str(port)]
+        command = [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port)]
         self.process = subprocess.Popen(
             [*command, "--server.headless", "true"],
             cwd=ROOT,
@@ -54,7 +54,7 @@ class Server:
                 urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=1)
                 return
             except OSError:
-                time.sleep(0.2)
+                time.sleep(0.05)
         raise TimeoutError("the dashboard did not answer within a minute")
 
     @property
@@ -76,7 +76,14 @@ class Server:
 
 @contextmanager
 def dashboard(home: Path, dataset: str = "demo", **environment: str) -> Iterator[Server]:
-    server = Server(home, dataset, environment)
+    with app("dashboard", home, dataset, **environment) as server:
+        yield server
+
+
+@contextmanager
+def app(script: str, home: Path, dataset: str = "demo", **environment: str) -> Iterator[Server]:
+    """Any Streamlit app; it ends with the context."""
+    server = Server(home, dataset, environment, script)
     try:
         yield server
     finally:

@@ -67,6 +67,8 @@ class Converter:
     def rows(self, block: Block) -> tuple[pa.Table, Reasons, np.ndarray]:
         """Rows in the table's types, by position why a row is bad, and for each row its position in the block.
 
+        Text of interactions that occurs often is dictionary-encoded.
+
         Raises:
             UserError: a column cannot be understood as a whole.
         """
@@ -88,7 +90,7 @@ class Converter:
 
     def _interactions(self) -> dict[str, pa.Array]:
         n = len(self._block.lines)
-        columns = {USER_ID: self._id(USER_ID), ITEM_ID: self._id(ITEM_ID)}
+        columns = {USER_ID: self._encoded_id(USER_ID), ITEM_ID: self._encoded_id(ITEM_ID)}
         if TIMESTAMP in self._times:
             columns[TIMESTAMP] = self._time(TIMESTAMP)
         else:
@@ -97,11 +99,12 @@ class Converter:
         columns[RATING] = self._number(RATING)
         minutes = self._number(MINUTES)
         columns[MINUTES] = pc.multiply(minutes, self._minute) if self._minute != 1 else minutes
+        if KIND not in self.choice.fields:
+            which = columns[RATING].is_null().cast(pa.int8()).cast(pa.int32())
+            return columns | {KIND: pa.DictionaryArray.from_arrays(which, ["rating", "watch"])}
         default = pc.if_else(columns[RATING].is_valid(), "rating", "watch")
-        if KIND in self.choice.fields:
-            read = values.kinds(self._raw(KIND), self._names[KIND])
-            default = pc.coalesce(self._taken(KIND, read), default)
-        return columns | {KIND: default}
+        read = values.kinds(self._raw(KIND), self._names[KIND])
+        return columns | {KIND: pc.coalesce(self._taken(KIND, read), default)}
 
     def _items(self) -> dict[str, pa.Array]:
         ids = self._id(ITEM_ID)
@@ -189,8 +192,12 @@ class Converter:
     def _nothing(self, kind: pa.DataType) -> pa.Array:
         return pa.nulls(len(self._block.lines), kind)
 
-    def _id(self, name: str) -> pa.Array:
+    def _encoded_id(self, name: str) -> pa.Array:
+        """Dictionary-encoded where that pays."""
         return self._taken(name, self._ids[name](self._raw(name))) if name in self._ids else self._nothing(pa.string())
+
+    def _id(self, name: str) -> pa.Array:
+        return self._encoded_id(name).cast(pa.string())
 
     def _text(self, name: str) -> pa.Array:
         if name not in self.choice.fields:

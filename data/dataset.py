@@ -309,11 +309,11 @@ def _complete_catalogue(folder: Path) -> None:
     # Batch by batch: a table of 32 million ratings must not have to fit into memory.
     parts = [column.unique().cast(pa.string()) for column in _batches(interactions, schema.ITEM_ID)]
     seen = pa.chunked_array(parts, pa.string()).unique().drop_null().to_pandas()
-    nothing = pd.DataFrame({schema.ITEM_ID: [], schema.TITLE: []})
-    known = read_parquet(items) if items.exists() else schema.complete("items", nothing)
-    new = seen[~seen.isin(known[schema.ITEM_ID])]
+    known = read_parquet(items) if items.exists() else pd.DataFrame({schema.ITEM_ID: []})
+    new = seen[~seen.isin(known[schema.ITEM_ID])] if len(known) else seen
     if len(new) == 0:
         return
+    new = new.astype(_TEXT)
     extra = schema.complete("items", pd.DataFrame({schema.ITEM_ID: new, schema.TITLE: new}))
     whole = pd.concat([known, extra], ignore_index=True) if len(known) else extra
     frame = schema.validate("items", whole)
@@ -327,10 +327,21 @@ def last_time(folder: Path) -> pd.Timestamp | None:
     for table, column in (("interactions", schema.TIMESTAMP), ("metrics", schema.DATE)):
         path = folder / f"{table}.parquet"
         if path.exists():
-            times += [
-                pd.Timestamp(last) for part in _batches(path, column) if (last := pc.max(part).as_py()) is not None
-            ]
+            times += [time for time in _lasts(path, column) if time is not None]
     return max(times, default=None)
+
+
+def _lasts(path: Path, column: str) -> Iterator[pd.Timestamp | None]:
+    """The last time of each part of a Parquet file: what it says of itself, or else what is there."""
+    with pq.ParquetFile(path) as file:
+        at = file.schema_arrow.names.index(column)
+        parts = [file.metadata.row_group(number).column(at) for number in range(file.num_row_groups)]
+        if all(part.is_stats_set and part.statistics.has_min_max for part in parts):
+            yield from (pd.Timestamp(part.statistics.max) for part in parts)
+            return
+    for part in _batches(path, column):
+        last = pc.max(part).as_py()
+        yield None if last is None else pd.Timestamp(last)
 
 
 def _batches(path: Path, column: str) -> Iterator[pa.Array]:

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from data.errors import UserError
+from data.optimisation import fuse
 
 Compile = Literal["none", "default", "reduce-overhead", "max-autotune"]
 
@@ -57,13 +58,9 @@ class Faster(pl.Callback):
                 part.compile(backend=self.backend, mode=self.compile if self.backend == "inductor" else None)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self.fused:
-            return
-        # In the groups and not by AdamW(fused=True): Lightning clips no gradient of an optimiser that was made so.
-        for optimizer in trainer.optimizers:
-            for group in optimizer.param_groups:
-                if "fused" in group:
-                    group["fused"], group["foreach"] = True, False
+        if self.fused:
+            for optimizer in trainer.optimizers:
+                fuse(optimizer)
 
 
 def pinned() -> bool:

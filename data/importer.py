@@ -27,6 +27,7 @@ from data.dataset import Dataset, Source, only_writer, write_dataset
 from data.errors import UserError
 from data.rejects import Reasons, Rejects, Seen, broken_rules
 from data.tablefile import Block, open_table
+from data.values import decoded
 from data.workspace import workspace
 
 T = TypeVar("T")
@@ -111,6 +112,9 @@ def import_dataset(
     columns.check_map(opened, mapping or {})
     choices = {table: columns.choose(table, file, mapping or {}) for table, file in opened.items()}
     with workspace(home.home() / "tables", ".import") as folder, ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        checksums = [pool.submit(_checksum, file.path) for file in opened.values()]  # while the files are read
         rejects = stack.enter_context(Rejects(folder / REJECTS))
         reports = []
         for table, file in opened.items():
@@ -127,14 +131,16 @@ def import_dataset(
         notes += [f"{r.path.name}: {r.rejected:,} of {r.read:,} rows rejected" for r in reports if r.rejected]
         from data.exported import marks  # asks the database, which most users of this module do not need
 
-        checksums = [_checksum(r.path) for r in reports]
         with only_writer(name):
             exported, said = marks(name, folder)
             warnings += said
             dataset = write_dataset(
                 name,
                 {table: folder / f"{table}.parquet" for table in files},
-                sources=[Source(r.path.name, "import", r.table, c) for r, c in zip(reports, checksums, strict=True)],
+                sources=[
+                    Source(r.path.name, "import", r.table, checksum.result())
+                    for r, checksum in zip(reports, checksums, strict=True)
+                ],
                 time_kind="order" if any(r.is_order for r in reports) else "real",
                 as_of=clock,
                 notes=[*notes, *warnings],
@@ -199,9 +205,16 @@ def guess_table(path: Path) -> str:
 
 
 def read_rows(
-    converter: Converter, sink: Callable[[pa.Table], None], reject: Callable[..., None], progress: bool
+    converter: Converter,
+    sink: Callable[[pa.Table], None],
+    reject: Callable[..., None],
+    progress: bool,
+    encoded: bool = False,
 ) -> FileReport:
     """Read a whole file: good rows go to `sink`, each bad one to `reject(path, line, reason, text)`.
+
+    Args:
+        encoded: whether `sink` takes dictionary-encoded text.
 
     Raises:
         UserError: the file cannot be understood, or has no rows.
@@ -219,7 +232,7 @@ def read_rows(
         leave=False,
         delay=1,
     ) as bar:
-        blocks = file.blocks(converter.choice.needed, bar.update)
+        blocks = _ahead(file.blocks(converter.choice.needed, bar.update))
         for block, (rows, reasons, source) in _ahead((block, converter.rows(block)) for block in blocks):
             reasons = broken_rules(table, rows, reasons, seen)
             bad = np.zeros(len(rows), bool)
@@ -230,7 +243,7 @@ def read_rows(
             good = rows.filter(pa.array(~bad)) if bad.any() else rows
             if len(good):
                 _widen_span(report, good)
-                sink(good)
+                sink(good if encoded else decoded(good))
     report.is_order = converter.is_order
     if not report.read:
         raise UserError(f"{file.path} has a header but no rows: check that it was exported whole.")
@@ -239,20 +252,44 @@ def read_rows(
 
 def _import_file(converter: Converter, target: Path, rejects: Rejects, progress: bool) -> FileReport:
     writer: pq.ParquetWriter | None = None
+    base = schema.TABLES[converter.table]
     try:
 
         def write(rows: pa.Table) -> None:
             nonlocal writer
-            base = schema.TABLES[converter.table]
-            arrow = pa.schema([*base, *(f for f in rows.schema if f.name not in base.names)])
-            writer = writer or pq.ParquetWriter(target, arrow, compression="zstd")
-            writer.write_table(rows.select(arrow.names).cast(writer.schema))
+            fields = [*base, *(f for f in rows.schema if f.name not in base.names)]
+            rows = rows.select([f.name for f in fields])
+            if writer is None:
+                # Encoded text is written as it comes, and read as text: the types of Arrow are not kept.
+                fields = [f.with_type(rows.schema.field(f.name).type) for f in fields]
+                writer = _writer(target, pa.schema(fields))
+            writer.write_table(_as(writer.schema, rows))
 
-        report = read_rows(converter, write, rejects.add, progress)
+        report = read_rows(converter, write, rejects.add, progress, encoded=True)
     finally:
         if writer is not None:
             writer.close()
     return report
+
+
+def _writer(target: Path, arrow: pa.Schema) -> pq.ParquetWriter:
+    """Few texts that occur often are encoded, and numbers as ratings are; times hardly ever occur twice. Least and
+    greatest are kept of times: of ids nobody asks."""
+    times = [f.name for f in arrow if pa.types.is_timestamp(f.type)]
+    others = [f.name for f in arrow if f.name not in times]
+    encoded = any(pa.types.is_dictionary(kind) for kind in arrow.types)
+    return pq.ParquetWriter(
+        target, arrow, compression="zstd", use_dictionary=others, write_statistics=times, store_schema=not encoded
+    )
+
+
+def _as(arrow: pa.Schema, rows: pa.Table) -> pa.Table:
+    """The rows in the types of the first block: a later one may have few repeats, or many."""
+    columns = []
+    for kind, column in zip(arrow.types, rows.columns, strict=True):
+        to_encode = pa.types.is_dictionary(kind) and not pa.types.is_dictionary(column.type)
+        columns.append(column.dictionary_encode() if to_encode else column.cast(kind))
+    return pa.table(columns, schema=arrow)
 
 
 def _report_bad(report: FileReport, block: Block, by_row: Reasons, reject: Callable[..., None]) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from data import schema
 from data.dataset import TEXT_DTYPES
+from data.values import decoded
 
 Reasons = dict[int, str]  # position of a row in its block, and why it is bad
 _LONGEST_TEXT = 1_000
@@ -17,7 +18,9 @@ MOST_BYTES = 256 << 20  # of rejects.csv: a file that is bad throughout must not
 
 def broken_rules(table: str, rows: pa.Table, reasons: Reasons, seen: "Seen") -> Reasons:
     """`reasons`, and why further rows break the rules of the schema or repeat an id."""
-    frame = rows.select(schema.TABLES[table].names).to_pandas(types_mapper=TEXT_DTYPES.get)
+    if not reasons and schema.is_sound(table, rows):
+        return seen.again(rows, reasons)
+    frame = decoded(rows.select(schema.TABLES[table].names)).to_pandas(types_mapper=TEXT_DTYPES.get)
     failures = schema.failures(table, frame)
     # Repeated ids are found by `seen`: it knows the other blocks, and that a bad row takes no id.
     failures = failures[~failures["is_duplicate"].astype(bool)].drop_duplicates("row")

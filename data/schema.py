@@ -9,8 +9,10 @@ import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data.errors import UserError
 
@@ -150,6 +152,14 @@ KEYS: dict[str, tuple[str, ...]] = {
     "metrics": (SERIES_ID, DATE),
 }
 
+# What the values of a column must be, where there is one.
+_SMALLER = {RATING: 1e6, VALUE: 1e15}  # than this, without the sign
+_BETWEEN: dict[str, tuple[float, float]] = {MINUTES: (0, 60 * 24 * 366), YEAR: (1800, 2200)}
+_TIMES_BETWEEN = pd.Timestamp("1900-01-01", tz="UTC"), pd.Timestamp("2200-01-01", tz="UTC")
+_ONE_OF = {KIND: KINDS, LABEL: LABELS}
+_LENGTHS = dict.fromkeys((USER_ID, ITEM_ID, REVIEW_ID, SERIES_ID), (1, 1000))
+_NOT_EMPTY = (TITLE, TEXT)
+
 
 @cache
 def rules(table: str, coerce: bool = True) -> "pandera.DataFrameSchema":
@@ -163,29 +173,25 @@ def rules(table: str, coerce: bool = True) -> "pandera.DataFrameSchema":
     text = pd.StringDtype("pyarrow")
     time = pd.DatetimeTZDtype("us", "UTC")
     checks: dict[str, list[Any]] = {
-        RATING: [pandera.Check(lambda s: s.abs() < 1e6, error="rating must be a finite number")],
-        MINUTES: [pandera.Check.in_range(0, 60 * 24 * 366, error="minutes must lie between 0 and a year")],
-        KIND: [pandera.Check.isin(KINDS, error=f"kind must be one of {', '.join(KINDS)}")],
-        YEAR: [pandera.Check.in_range(1800, 2200, error="year must lie between 1800 and 2200")],
-        LABEL: [pandera.Check.isin(LABELS, error=f"label must be one of {', '.join(LABELS)}")],
-        VALUE: [pandera.Check(lambda s: s.abs() < 1e15, error="value must be a finite number")],
         **{
-            name: [
-                pandera.Check(
-                    lambda s: s.between(pd.Timestamp("1900-01-01", tz="UTC"), pd.Timestamp("2200-01-01", tz="UTC")),
-                    error=f"{name} must lie between 1900 and 2200",
-                )
-            ]
+            name: [pandera.Check(lambda s, limit=limit: s.abs() < limit, error=f"{name} must be a finite number")]
+            for name, limit in _SMALLER.items()
+        },
+        MINUTES: [pandera.Check.in_range(*_BETWEEN[MINUTES], error="minutes must lie between 0 and a year")],
+        YEAR: [pandera.Check.in_range(*_BETWEEN[YEAR], error="year must lie between 1800 and 2200")],
+        **{
+            name: [pandera.Check.isin(words, error=f"{name} must be one of {', '.join(words)}")]
+            for name, words in _ONE_OF.items()
+        },
+        **{
+            name: [pandera.Check(lambda s: s.between(*_TIMES_BETWEEN), error=f"{name} must lie between 1900 and 2200")]
             for name in (TIMESTAMP, CREATED_AT, DATE)
         },
         **{
-            name: [
-                pandera.Check.str_length(1, 1000, error=f"{name} must have 1 to 1,000 characters"),
-            ]
-            for name in (USER_ID, ITEM_ID, REVIEW_ID, SERIES_ID)
+            name: [pandera.Check.str_length(*_LENGTHS[name], error=f"{name} must have 1 to 1,000 characters")]
+            for name in _LENGTHS
         },
-        TITLE: [pandera.Check.str_length(min_value=1, error="title must not be empty")],
-        TEXT: [pandera.Check.str_length(min_value=1, error="text must not be empty")],
+        **{name: [pandera.Check.str_length(min_value=1, error=f"{name} must not be empty")] for name in _NOT_EMPTY},
     }
 
     def column(field: pa.Field) -> "pandera.Column":
@@ -246,6 +252,53 @@ def _has_types(table: str, frame: pd.DataFrame) -> bool:
     return all(frame[field.name].dtype == dtypes[field.type] for field in TABLES[table])
 
 
+def is_sound(table: str, rows: pa.Table) -> bool:
+    """Whether all rows keep the rules, but for ids that occur twice: in a tenth of the time that `failures` takes.
+
+    Args:
+        table: one of `TABLES`.
+        rows: with the columns and types of the table; text may be dictionary-encoded.
+    """
+    return all(_is_sound(field, rows[field.name]) for field in TABLES[table])
+
+
+def _is_sound_frame(table: str, frame: pd.DataFrame) -> bool:
+    """The same of a frame that has the table's types, and no id in it occurs twice."""
+    if KEYS[table] and frame.duplicated(list(KEYS[table])).any():
+        return False
+    fields = [field for field in TABLES[table] if field.type != _STRINGS]  # of which nothing is asked
+    rows = pa.Table.from_pandas(frame[[field.name for field in fields]], preserve_index=False, nthreads=1)
+    return all(_is_sound(field, rows[field.name]) for field in fields)
+
+
+def _is_sound(field: pa.Field, column: pa.ChunkedArray) -> bool:
+    if column.null_count == len(column):
+        return field.nullable or not len(column)
+    if column.null_count and not field.nullable:
+        return False
+    name, kind = field.name, field.type
+    if kind == _STRINGS:
+        return True
+    if kind == _STRING:
+        if pa.types.is_dictionary(column.type):
+            column = pa.chunked_array([chunk.dictionary for chunk in column.chunks])
+        if name in _ONE_OF:
+            return bool(pc.all(pc.is_in(column.drop_null(), pa.array(_ONE_OF[name], column.type))).as_py())
+        lengths = pc.min_max(pc.binary_length(column)).as_py()  # bytes: at least as many as characters
+        shortest, longest = _LENGTHS.get(name, (int(name in _NOT_EMPTY), np.inf))
+        return bool(shortest <= lengths["min"] and lengths["max"] <= longest)
+    if kind == _TIME:
+        ends = pc.min_max(column.cast(pa.int64())).as_py()  # microseconds: not all of them are a datetime
+        first, last = (time.value // 1_000 for time in _TIMES_BETWEEN)
+        return bool(first <= ends["min"] and ends["max"] <= last)
+    ends = pc.min_max(column).as_py()
+    if not field.nullable and pc.any(pc.is_nan(column)).as_py():
+        return False
+    limit = _SMALLER.get(name, np.inf)
+    least, most = _BETWEEN.get(name, (-np.inf, np.inf))
+    return bool(-limit < ends["min"] and ends["max"] < limit and least <= ends["min"] and ends["max"] <= most)
+
+
 def failures(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     """Every broken rule as a row, in the order of the rows.
 
@@ -288,6 +341,8 @@ def validate(table: str, frame: pd.DataFrame, where: str = "") -> pd.DataFrame:
     import pandera.errors
 
     frame = complete(table, frame).reset_index(drop=True)
+    if _has_types(table, frame) and _is_sound_frame(table, frame):
+        return frame
     try:
         return rules(table, not _has_types(table, frame)).validate(frame, lazy=True)
     except pandera.errors.SchemaErrors:

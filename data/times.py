@@ -105,8 +105,12 @@ class Times:
         else:
             # Clipped before the product, which would wrap around; 1900 to 2200 is checked by the schema's rules.
             limit = int(2**62 / max(scale, 1))
-            clipped = pc.min_element_wise(pc.max_element_wise(whole, -limit, skip_nulls=False), limit, skip_nulls=False)
-            values = pc.divide(clipped, 1_000) if scale < 1 else pc.multiply(clipped, int(scale))
+            ends = pc.min_max(whole).as_py()
+            if ends["min"] is not None and not -limit <= ends["min"] <= ends["max"] <= limit:
+                whole = pc.min_element_wise(
+                    pc.max_element_wise(whole, -limit, skip_nulls=False), limit, skip_nulls=False
+                )
+            values = pc.divide(whole, 1_000) if scale < 1 else pc.multiply(whole, int(scale))
             bad = np.zeros(len(array), bool)
         return Read(null_where(values, bad).cast(UTC_TIME), bad, complaint)
 

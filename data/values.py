@@ -25,6 +25,9 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _COMMA_NUMBER = r"^[+-]?\d+,\d+$"
 
 
+_REPEATED = 4  # times that each text occurs on average, or more: then it pays to look at each once
+
+
 class Read(NamedTuple):
     values: pa.Array
     bad: np.ndarray  # (rows,) bool: there is a value, but none that can be understood
@@ -65,9 +68,28 @@ def _content(array: pa.Array) -> bytes:
     return b"" if buffer is None else buffer.to_pybytes()
 
 
+def repeated(array: pa.Array) -> pa.Array:
+    """Text as it is, or dictionary-encoded where the texts occur several times each, as ids of events do."""
+    if not pa.types.is_string(array.type) or not len(array):
+        return array
+    if _REPEATED * len(array[: len(array) // 16].unique()) > len(array) // 16:  # a look at the first
+        return array
+    encoded = array.dictionary_encode()
+    return encoded if _REPEATED * len(encoded.dictionary) <= len(array) else array
+
+
+def decoded(rows: pa.Table) -> pa.Table:
+    """The table with text as text: nothing dictionary-encoded."""
+    kinds = [field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in rows.schema]
+    return rows.cast(pa.schema([field.with_type(kind) for field, kind in zip(rows.schema, kinds, strict=True)]))
+
+
 @dataclass
 class Ids:
-    """Ids are text as they stand. Whole numbers that a column of fractions holds lose their `.0`."""
+    """Ids are text as they stand. Whole numbers that a column of fractions holds lose their `.0`.
+
+    Texts that occur often come dictionary-encoded.
+    """
 
     name: str
     notes: list[str]
@@ -77,6 +99,18 @@ class Ids:
         array = plain(array, self.name)
         if pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
             array = self._from_numbers(array.cast(pa.float64()))
+        encoded = repeated(array)
+        if not pa.types.is_dictionary(encoded.type):
+            return self._read(array)
+        each = self._read(encoded.dictionary)
+        bad = np.zeros(len(array), bool)
+        if each.bad.any():
+            bad = np.asarray(pa.array(each.bad).take(encoded.indices).fill_null(False))
+        if each.values.null_count or len(each.values.unique()) < len(each.values):  # some are nothing, or alike, now
+            return Read(each.values.take(encoded.indices), bad, each.complaint)
+        return Read(pa.DictionaryArray.from_arrays(encoded.indices, each.values), bad, each.complaint)
+
+    def _read(self, array: pa.Array) -> Read:
         array = text(array)
         content = _content(array)
         if b"\\N" in content:

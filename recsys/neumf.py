@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.optimisation import adamw
+from recsys.dropout import Dropout
 from recsys.interactions import Histories
 from recsys.module import Batch, RankingModule
 
@@ -53,7 +54,7 @@ class MLP(nn.Module):
         self.first_user, self.first_item = nn.Linear(size, layers[0]), nn.Linear(size, layers[0], bias=False)
         self.rest = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(layers))
         self.weight = nn.Parameter(0.1 * torch.randn(layers[-1]))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """Embeddings (batch, size) and (batch, candidates, size) to (batch, candidates)."""
@@ -87,7 +88,7 @@ class NeuMF(nn.Module):
             self._towers.append(MLP(n_users, n_items, mlp_size, mlp_layers, dropout))
         self.bias = nn.Embedding(n_items, 1)
         nn.init.zeros_(self.bias.weight)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     @property
     def towers(self) -> list[GMF | MLP]:
@@ -201,9 +202,9 @@ class NeuMFModule(RankingModule):
         logits, embedded = self.net(users, candidates)
         keep = torch.ones_like(negatives, dtype=torch.bool) if self.wanted is None else ~self._wanted(users, negatives)
         loss = (self._losses(logits, keep) * weights).sum() / weights.sum()
-        for vectors in embedded:
-            norms = self.hparams["l2"] * vectors.square().sum(-1) + self.hparams["l1"] * vectors.abs().sum(-1)
-            loss = loss + norms.mean()
+        for weight, size_of in ((self.hparams["l2"], torch.square), (self.hparams["l1"], torch.abs)):
+            if weight:  # what counts nothing need not be looked at
+                loss = loss + weight * sum(size_of(vectors).sum(-1).mean() for vectors in embedded)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(users), prog_bar=True)
         return loss
 

@@ -33,6 +33,7 @@ from data.errors import UserError
 from data.schema import ITEM_ID, USER_ID
 from data.served import load_served
 from recsys.content import content_tokens, genre_matrix
+from recsys.decoder import Decoder
 from recsys.feedback import Feedback
 from recsys.filters import Catalogue, Chosen
 from recsys.history import HistoryModule
@@ -89,8 +90,12 @@ class Recommender:
 
     def _take(self, module: RankingModule) -> None:
         self.module = module.eval()
+        self._decoder: Decoder | None = None
         if isinstance(module, HistoryModule):
             module.serve()
+            # What is derived from it may decode in a way of its own.
+            if module.device.type == "cpu" and type(module) is HistoryModule:
+                self._decoder = Decoder(module)
 
     def _take_in_new_titles(self) -> None:
         """Add titles that entered the catalogue after the fit, if the model can tell them by their content."""
@@ -258,7 +263,9 @@ class Recommender:
         """
         n_items = len(self.vocabulary.item_ids)
         said = self.feedback.take(users)
-        hidden = said.hidden if chosen.hide_seen else None
+        hidden, excluded = said.hidden, self._columns(excluded)
+        # Where in all scores, one row after the other, what is hidden stands.
+        places = torch.from_numpy(hidden.users) * n_items + self._columns(torch.from_numpy(hidden.items))
         first, found = 0, []
         for order in self._scores(users, said):
             last = first + len(order)
@@ -266,17 +273,16 @@ class Recommender:
             shares = order.softmax(1) if isinstance(self.module, HistoryModule) else None
             if len(excluded):
                 order[:, excluded] = -torch.inf
-            if hidden is not None:
-                events = slice(*hidden.start[[first, last]])
-                rows, titles = (torch.from_numpy(part[events]) for part in (hidden.users, hidden.items))
-                order[rows - first, titles] = -torch.inf
+            if chosen.hide_seen:
+                of_block = places[slice(*hidden.start[[first, last]])] - first * n_items
+                order.view(-1).index_fill_(0, of_block, -torch.inf)
             values, items = top_k(order, min(k if chosen.variety == 0 else CANDIDATES * k, n_items))
             if shares is None:
                 shown = self._shown_of_known(users[first:last], values)
             else:
                 share = shares.gather(1, items)
                 shown = share / (share + DRAWN / n_items)
-            found.append((items, values, shown))
+            found.append((items if self._decoder is None else self._decoder.titles[items], values, shown))
             first = last
         items, values, shown = (torch.cat(parts) for parts in zip(*found, strict=True))
         if chosen.variety > 0:
@@ -301,29 +307,38 @@ class Recommender:
         found, first = [], 0
         for order in self._scores(users, said):
             at = torch.from_numpy(titles[first : first + len(order)])
-            found.append(order.gather(1, at.clamp_min(0)).masked_fill(at < 0, torch.nan))
+            found.append(order.gather(1, self._columns(at.clamp_min(0))).masked_fill(at < 0, torch.nan))
             first += len(order)
         return torch.cat(found).double().numpy() if found else np.zeros(titles.shape)
 
     def _scores(self, users: np.ndarray, said: Feedback) -> Iterator[Tensor]:
         """What to sort by, for `users` in `members`: tensors (some of the users, n_items), one after the other.
 
+        Titles stand in their `_columns`. A tensor is good until the next one is asked for.
+
         Args:
             said: by them, in their order.
         """
-        module, block_of = self.module, _BLOCK if self.module.device.type == "cpu" else _GPU_BLOCK
-        size = max(1, block_of // len(self.vocabulary.item_ids))
+        module, decoder = self.module, self._decoder
+        block_of = _BLOCK if module.device.type == "cpu" else _GPU_BLOCK
+        size = max(1, block_of // len(self.vocabulary.item_ids)) if decoder is None else decoder.rows
+        room = None if decoder is None else torch.empty(min(size, len(users)), len(self.vocabulary.item_ids))
         if isinstance(module, HistoryModule):
             encoded = module.encode(latest_events(said.wanted).to(module.device))
         for first in range(0, len(users), size):
             block = users[first : first + size]
             some = np.arange(first, first + len(block))
             if isinstance(module, HistoryModule):
-                logits = module.decode(encoded.block(first, first + len(block))).float().cpu()
+                of_block = encoded.block(first, first + len(block))
+                logits = module.decode(of_block).float().cpu() if decoder is None else decoder.decode(of_block, room)
                 self._lower_neighbours(logits, said.disliked.take(some))
             else:
                 logits = self._scores_of_known(block, said.wanted.take(some))
             yield logits
+
+    def _columns(self, titles: Tensor) -> Tensor:
+        """Where titles stand in the tensors of `_scores`."""
+        return titles if self._decoder is None else self._decoder.columns[titles]
 
     def _scores_of_known(self, users: np.ndarray, wanted: Histories) -> Tensor:
         """The same of a module that knows the members of its training: popularity for others."""
@@ -351,6 +366,7 @@ class Recommender:
         size = max(1, _BLOCK // logits.shape[1])
         for rows, some in zip(at.split(size), titles.split(size), strict=True):
             near = self._similarity(some)  # (thumbs, n_items)
+            near = near if self._decoder is None else near[:, self._decoder.titles]
             most.scatter_reduce_(0, rows[:, None].expand_as(near), near, "amax")
         logits -= DISLIKE * most
 
@@ -364,13 +380,13 @@ class Recommender:
             reason = self._item_ids.take(pa.array(at, mask=at < 0))
             share = pa.array(why.share[listed.numpy()], mask=at < 0)
         columns = {
-            USER_ID: pa.array(self.members.take(users[rows.numpy()]), pa.string()),
+            USER_ID: pa.array(self.members.take(users), pa.string()).take(pa.array(rows.numpy())),
             "rank": pa.array(ranks.numpy() + 1, pa.int32()),
             ITEM_ID: self._item_ids.take(pa.array(kept)),
             "score": pa.array(scores[listed].double().numpy()),
             "reason_item_id": reason,
             "reason_share": share,
-            "run_id": pa.array([self.run_id] * len(kept), pa.string()),
+            "run_id": pa.repeat(pa.scalar(self.run_id, pa.string()), len(kept)),
         }
         return pa.table(columns, schema=schema.SCORES["recommendations"])
 

@@ -1,6 +1,7 @@
 """What makes training quicker changes nothing that is learned, and says what it cannot do."""
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,19 +32,31 @@ def assert_same(mine: RankingModule, other: RankingModule) -> None:
         torch.testing.assert_close(parameter, expected, rtol=1e-4, atol=1e-6, msg=name)
 
 
-def test_fused_steps_learn_the_same_and_clip_too(small_dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    small_dataset(reviews=0)
+def test_fused_steps_are_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = []
     adam = sys.modules["torch.optim.adam"]  # torch.optim hides it behind its functions
     step = adam._fused_adam
     monkeypatch.setattr(adam, "_fused_adam", lambda *a, **k: (steps.append(1), step(*a, **k)))
-    plain = fitted(None)
-    assert steps == []
-    assert_same(fitted(Faster()), plain)
-    assert len(steps) > 2
-    n = len(steps)
-    fitted(Faster(fused=False))
-    assert len(steps) == n
+    learned = []
+    for fused in (False, True):
+        weights = torch.nn.Parameter(torch.linspace(-1, 1, 12).reshape(3, 4))
+        optimizer = torch.optim.AdamW([weights], lr=0.1, weight_decay=0.01)
+        trainer: Any = SimpleNamespace(optimizers=[optimizer])
+        Faster(fused=fused).on_train_start(trainer, pl.LightningModule())
+        for _ in range(5):
+            optimizer.zero_grad()
+            (weights - 2).square().sum().backward()
+            optimizer.step()
+        assert len(steps) == (5 if fused else 0)
+        learned.append(weights.detach())
+    torch.testing.assert_close(learned[1], learned[0])
+
+
+def test_ours_is_fused_on_a_cpu_and_clipped_too(small_dataset: Any) -> None:
+    small_dataset(reviews=0)
+    module = fitted(None)
+    (group,) = module.configure_optimizers()["optimizer"].param_groups
+    assert group["fused"]
 
 
 def test_fused_steps_go_with_mixed_precision(small_dataset: Any) -> None:
