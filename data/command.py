@@ -63,6 +63,8 @@ def describe_os_error(failure: OSError) -> str | None:
         return f"No permission for {where}: change its permissions or set MARQUEE_HOME to a folder that can be written."
     if number in (errno.ENOTDIR, errno.EEXIST):
         return f"{where} is in the way: it should be a folder, so move it or set MARQUEE_HOME to another one."
+    if number == errno.EISDIR:
+        return f"{where} is a folder where a file should be: move it away, then retry."
     if number in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE):
         return f"{where} cannot be used ({os.strerror(number)}): mend that or set MARQUEE_HOME to another disk."
     return None

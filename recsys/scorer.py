@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from data import runs, schema
-from data.dataset import Dataset, open_dataset, read_parquet, readable
+from data.dataset import Dataset, open_dataset, readable
 from data.errors import UserError
 from data.schema import ITEM_ID, USER_ID
 from data.served import load_served
@@ -403,7 +403,7 @@ def load_current(dataset: str, device: str = "cpu") -> Recommender:
 
 def _ids(dataset: Dataset, table: str) -> np.ndarray:
     if table == "users":
-        return read_parquet(dataset.path("users"), [USER_ID])[USER_ID].to_numpy(object)
+        return dataset.read("users", [USER_ID])[USER_ID].to_numpy(object)
     with readable(dataset.path(table)):
         column = pq.read_table(dataset.path(table), columns=[USER_ID], read_dictionary=[USER_ID])[USER_ID]
     return column.unique().to_pandas().astype(object).to_numpy()
