@@ -101,17 +101,28 @@ class Recommender:
         self.popularity = np.append(self.popularity, np.zeros(len(new), self.popularity.dtype))
 
     @cached_property
-    def members(self) -> pd.Index:
-        """Everybody who can be recommended to: the model's members, then the dataset's others."""
+    def _there(self) -> pd.Series:
+        """Whom the dataset's tables know."""
         dataset = open_dataset(self.dataset_name)
         there = [pd.Series(_ids(dataset, table)) for table in ("interactions", "users") if dataset.has(table)]
-        ids = pd.concat(there, ignore_index=True).drop_duplicates() if there else pd.Series([], dtype=object)
-        return self.vocabulary.user_ids.append(pd.Index(ids[~ids.isin(self.vocabulary.user_ids)].astype(object)))
+        return pd.concat(there, ignore_index=True).drop_duplicates() if there else pd.Series([], dtype=object)
+
+    @cached_property
+    def _everybody(self) -> pd.Index:
+        """The model's members, then the dataset's others."""
+        new = self._there[~self._there.isin(self.vocabulary.user_ids)]
+        return self.vocabulary.user_ids.append(pd.Index(new.astype(object)))
+
+    @cached_property
+    def members(self) -> pd.Index:
+        """Everybody who can be recommended to, in the order of `_everybody`: not who is in no table any more, since
+        they were forgotten, though the model still knows them."""
+        return self._everybody[self._everybody.isin(self._there)]
 
     @cached_property
     def feedback(self) -> Feedback:
-        """What `members` have said, in their order, up to the latest event. Read once; a new `load` reads again."""
-        return Feedback.of(open_dataset(self.dataset_name), self.vocabulary, self.members)
+        """What `_everybody` has said, in their order, up to the latest event. Read once; a new `load` reads again."""
+        return Feedback.of(open_dataset(self.dataset_name), self.vocabulary, self._everybody)
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -133,13 +144,20 @@ class Recommender:
         """
         if ITEM_ID not in events:
             raise UserError("An update needs a column item_id: name the titles that the member watched or rated.")
-        feedback, members = self.feedback, self.members
+        feedback, everybody, members, one = (
+            self.feedback,
+            self._everybody,
+            self.members,
+            pd.Index([member], dtype=object),
+        )
+        if member not in everybody:
+            everybody = everybody.append(one)
+            feedback = feedback.with_members(len(everybody))
         if member not in members:
-            members = members.append(pd.Index([member], dtype=object))
-            feedback = feedback.with_members(len(members))
-        at = int(members.get_indexer(pd.Index([member], dtype=object))[0])
+            members = members.append(one)
+        at = int(everybody.get_indexer(one)[0])
         feedback = feedback.with_events(at, events, self.vocabulary.items(events[ITEM_ID]))
-        self.members, self.feedback = members, feedback
+        self.members, self._everybody, self.feedback = members, everybody, feedback
 
     def recommend(
         self,
@@ -176,12 +194,13 @@ class Recommender:
         return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
     def positions(self, user_ids: Sequence[str]) -> np.ndarray:
-        """Positions in `members`. Shape: (len(user_ids),).
+        """Positions in `_everybody`. Shape: (len(user_ids),).
 
         Raises:
-            UserError: naming the first member who is unknown.
+            UserError: naming the first who is not among `members`.
         """
-        at = self.members.get_indexer(pd.Index(user_ids, dtype=object))
+        asked = pd.Index(user_ids, dtype=object)
+        at = np.where(asked.isin(self.members), self._everybody.get_indexer(asked), -1)
         if (at < 0).any():
             raise UserError(
                 f"Member '{user_ids[int(np.argmax(at < 0))]}' is not in dataset '{self.dataset_name}' "
@@ -236,7 +255,7 @@ class Recommender:
 
     @torch.no_grad()
     def _best(self, users: np.ndarray, k: int, chosen: Chosen, excluded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Titles, what they are sorted by (-inf: none) and their scores, of `users` in `members`; each (batch, k).
+        """Titles, what they are sorted by (-inf: none) and their scores, of `users` in `_everybody`; each (batch, k).
 
         Args:
             excluded: positions of titles to leave out.
@@ -291,7 +310,7 @@ class Recommender:
         return torch.cat(found).double().numpy() if found else np.zeros(titles.shape)
 
     def _scores(self, users: np.ndarray, said: Feedback) -> Iterator[Tensor]:
-        """What to sort by, for `users` in `members`: tensors (some of the users, n_items), one after the other.
+        """What to sort by, for `users` in `_everybody`: tensors (some of the users, n_items), one after the other.
 
         Args:
             said: by them, in their order.
@@ -349,7 +368,7 @@ class Recommender:
             reason = self._item_ids.take(pa.array(at, mask=at < 0))
             share = pa.array(why.share[listed.numpy()], mask=at < 0)
         columns = {
-            USER_ID: pa.array(self.members.take(users[rows.numpy()]), pa.string()),
+            USER_ID: pa.array(self._everybody.take(users[rows.numpy()]), pa.string()),
             "rank": pa.array(ranks.numpy() + 1, pa.int32()),
             ITEM_ID: self._item_ids.take(pa.array(kept)),
             "score": pa.array(scores[listed].double().numpy()),
