@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from data import interrupted
 from data.errors import UserError
 
 EXIT_OK, EXIT_USER_ERROR, EXIT_HELD_BACK, EXIT_INTERRUPTED = 0, 2, 3, 130
@@ -27,6 +28,7 @@ def run(main: Callable[[], None]) -> int:
 
     A defect of ours is not caught: it keeps its traceback and exit code 1.
     """
+    interrupted.begun()
     try:
         main()
     except UserError as mistake:

@@ -199,8 +199,8 @@ class Recommender:
         Raises:
             UserError: naming the first who is not among `members`.
         """
-        asked = pd.Index(user_ids, dtype=object)
-        at = np.where(asked.isin(self.members), self._everybody.get_indexer(asked), -1)
+        known = self.members.get_indexer(pd.Index(user_ids, dtype=object)) >= 0
+        at = np.where(known, self._everybody.get_indexer(pd.Index(user_ids, dtype=object)), -1)
         if (at < 0).any():
             raise UserError(
                 f"Member '{user_ids[int(np.argmax(at < 0))]}' is not in dataset '{self.dataset_name}' "
