@@ -12,7 +12,7 @@ from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from data import command
+from data import command, interrupted  # noqa: F401  (interrupted for its effect)
 from data.arguments import readable
 from data.engines import ENGINES, Engine
 from data.errors import UserError

@@ -119,16 +119,23 @@ def billboard(card: pd.Series, catalogue: pd.DataFrame, key: str, on_acted: Call
 
 
 def picker(
-    item_ids: Sequence[str], chosen: Sequence[str], catalogue: pd.DataFrame, key: str, on_toggled: Callable[[], None]
+    item_ids: Sequence[str],
+    chosen: Sequence[str],
+    turn: int,
+    catalogue: pd.DataFrame,
+    key: str,
+    on_picked: Callable[[], None],
 ) -> None:
     """Draw a grid of titles, some of them ticked.
 
     Args:
-        on_toggled: called when one is ticked or unticked; the session's state has its id under `key` as `toggled`.
+        turn: of the picks that `chosen` holds.
+        on_picked: called when a title was ticked or unticked; the session's state has `picked` under `key`: a dict of
+            all that is `chosen` by now, and its `turn`.
     """
     row = Row("pick", "", cards(np.asarray(item_ids, dtype=object)))
     component("picker")(
         key=key,
-        data={"cards": card_data(row, catalogue), "chosen": list(chosen)},
-        on_toggled_change=on_toggled,
+        data={"cards": card_data(row, catalogue), "chosen": list(chosen), "turn": turn},
+        on_picked_change=on_picked,
     )

@@ -68,14 +68,12 @@ def add(data: Dataset, name: str, chosen: list[str]) -> None:
     events.record(store.dataset(data.name), liked)
 
 
-def _toggle() -> None:
-    """Pick a title, or put it back; runs before the dialog is drawn again."""
-    item_id = getattr(st.session_state.get("welcome-picker"), "toggled", None)
-    chosen: list[str] = st.session_state.setdefault("welcome", [])
-    if item_id in chosen:
-        chosen.remove(item_id)
-    elif item_id is not None:
-        chosen.append(item_id)
+def _take() -> None:
+    """Keep what is picked by now; runs before the dialog is drawn again."""
+    sent = getattr(st.session_state.get("welcome-picker"), "picked", None)
+    if sent is not None:
+        st.session_state["welcome"] = list(dict.fromkeys(map(str, sent["chosen"])))
+        st.session_state["welcome-turn"] = int(sent["turn"])
 
 
 @st.dialog("Who is new?", width="large")
@@ -83,7 +81,7 @@ def _toggle() -> None:
 def ask(data: Dataset, seen: Viewing) -> None:
     """The dialog; when it is done the new member is the one who is watching."""
     catalogue = store.catalogue(data)
-    chosen: list[str] = st.session_state.setdefault("welcome", [])
+    chosen = [item_id for item_id in st.session_state.setdefault("welcome", []) if item_id in catalogue.index]
     left, right = st.columns(2, vertical_alignment="bottom")
     with left:
         name = st.text_input("Name", max_chars=LONGEST_NAME, key="welcome-name", placeholder="Ada")
@@ -101,7 +99,8 @@ def ask(data: Dataset, seen: Viewing) -> None:
     if not offered:
         page.notice("none", "No title is like that.")
     else:
-        shelf.picker(offered, chosen, catalogue, key="welcome-picker", on_toggled=_toggle)
+        turn = st.session_state.get("welcome-turn", 0)
+        shelf.picker(offered, chosen, turn, catalogue, key="welcome-picker", on_picked=_take)
         artwork.late(catalogue, offered, key="late-welcome")
     if st.button("Start watching", type="primary", key="welcome-start"):
         name = " ".join((name or "").split())

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data import command
+from data import command, interrupted  # noqa: F401  (interrupted for its effect)
 from data.errors import UserError
 from data.monitor import drift_command, ready_command
 from data.printed import print_table

@@ -73,6 +73,8 @@ def with_defaults(models: Sequence[str], argv: list[str]) -> list[str]:
         run = runs.require_run(open_dataset(dataset).name, _model_of(models, rest))
         checkpoint = str(run / ("model.ckpt" if argv[0] == "predict" else "best.ckpt"))
         rest = [*_without(rest, "--config", "-c"), "--ckpt_path", checkpoint]
+        if not Path(checkpoint).is_file():
+            raise UserError(f"{checkpoint} is gone: train again, promote another run, or name a --ckpt_path.")
     elif not Path(checkpoint).is_file():
         raise UserError(f"--ckpt_path {checkpoint} does not exist: give a .ckpt file of a run.")
     config = run_of(Path(checkpoint)) / "config.yaml"

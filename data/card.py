@@ -146,12 +146,13 @@ def _training(run: Path, report: Mapping[str, Any]) -> list[str]:
 def _settings(run: Path) -> list[list[str]]:
     try:
         config = yaml.safe_load((run / "config.yaml").read_text("utf-8")) or {}
-    except (OSError, yaml.YAMLError):
+        trainer = config.get("trainer") or {}
+        rows = [[f"trainer.{name}", trainer[name]] for name in _TRAINER if trainer.get(name) is not None]
+        for part in _SETTINGS:
+            chosen = (config.get(part) or {}).get("init_args") or {}
+            rows += [[f"{part}.{name}", value] for name, value in chosen.items()]
+    except (OSError, ValueError, AttributeError, yaml.YAMLError):  # gone, or it is not what a fit has written
         return []
-    trainer = config.get("trainer") or {}
-    rows = [[f"trainer.{name}", trainer[name]] for name in _TRAINER if trainer.get(name) is not None]
-    for part in _SETTINGS:
-        rows += [[f"{part}.{name}", value] for name, value in ((config.get(part) or {}).get("init_args") or {}).items()]
     return [[name, str(value)] for name, value in rows]
 
 

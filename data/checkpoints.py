@@ -30,7 +30,9 @@ def check_plain(path: Path) -> None:
         UserError: it is damaged or holds more; nothing in it was run.
     """
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict) or not {"state_dict", "pytorch-lightning_version"} <= content.keys():
+            raise KeyError("it is no checkpoint of a training")
     except (OSError, RuntimeError, KeyError, EOFError, UnpicklingError) as failure:
         raise UserError(
             f"{path} is damaged or holds more than plain weights and states, which could be a program: train again, "

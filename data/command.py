@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from data import interrupted
 from data.errors import UserError
 
 EXIT_OK, EXIT_USER_ERROR, EXIT_HELD_BACK, EXIT_INTERRUPTED = 0, 2, 3, 130
@@ -27,6 +28,7 @@ def run(main: Callable[[], None]) -> int:
 
     A defect of ours is not caught: it keeps its traceback and exit code 1.
     """
+    interrupted.begun()
     try:
         main()
     except UserError as mistake:
@@ -63,6 +65,8 @@ def describe_os_error(failure: OSError) -> str | None:
         return f"No permission for {where}: change its permissions or set MARQUEE_HOME to a folder that can be written."
     if number in (errno.ENOTDIR, errno.EEXIST):
         return f"{where} is in the way: it should be a folder, so move it or set MARQUEE_HOME to another one."
+    if number == errno.EISDIR:
+        return f"{where} is a folder where a file should be: move it away, then retry."
     if number in (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE):
         return f"{where} cannot be used ({os.strerror(number)}): mend that or set MARQUEE_HOME to another disk."
     return None

@@ -26,7 +26,7 @@ from data.atomic import atomic_folder, restore, write_json
 from data.errors import UserError
 
 TimeKind = Literal["real", "order"]
-_TEXT = pd.StringDtype("pyarrow")
+_TEXT, _STRING = pd.StringDtype("pyarrow"), pa.string()
 MEND = "fetch or import the dataset again"  # a damaged table
 TEXT_DTYPES: dict[Any, Any] = {pa.string(): _TEXT, pa.large_string(): _TEXT}  # for `to_pandas(types_mapper=....get)`
 
@@ -69,7 +69,7 @@ class Dataset:
         """The table, checked against its schema; strings as `string[pyarrow]`, times as `datetime64[us, UTC]`.
 
         Args:
-            columns: to read, unchecked; default: all.
+            columns: to read, of which no rule is checked but that text is text; default: all.
             categories: strings among `columns` that come as categories, which takes a fifth of the time.
 
         Raises:
@@ -81,7 +81,14 @@ class Dataset:
                 f"'python -m data import --name {self.name} --replace' and the {table} file."
             )
         frame = read_parquet(self.path(table), columns, categories=categories)
-        return frame if columns is not None else schema.validate(table, frame, str(self.path(table)))
+        if columns is None:
+            return schema.validate(table, frame, str(self.path(table)))
+        known = schema.TABLES[table]
+        for name in set(columns) & set(known.names):
+            is_text = isinstance(frame[name].dtype, (pd.StringDtype, pd.CategoricalDtype))
+            if known.field(name).type == _STRING and not is_text:
+                raise UserError(f"{self.path(table)} holds {frame[name].dtype} as {name}, not text: {MEND}.")
+        return frame
 
     def interactions(self, columns: Sequence[str] | None = None, categories: Sequence[str] = ()) -> pd.DataFrame:
         return self.read("interactions", columns, categories)
@@ -165,7 +172,8 @@ def readable(path: Path) -> Iterator[None]:
     except Exception as failure:
         duckdb = sys.modules.get("duckdb")  # only who has used it has loaded it: that takes a tenth of a second
         kinds = (pa.ArrowException, UnicodeDecodeError, FileNotFoundError, *([duckdb.Error] if duckdb else []))
-        if not isinstance(failure, kinds):
+        # An OSError without a number is Arrow's own: pages that hold something else, or a folder in the file's place.
+        if not isinstance(failure, kinds) and not (isinstance(failure, OSError) and failure.errno is None):
             raise
         raise UserError(f"{path} cannot be read ({str(failure).splitlines()[0]}): {MEND}.") from None
 

@@ -59,7 +59,9 @@ def _rewriting(name: str) -> Iterator[Path]:
             _refuse_damaged(open_dataset(name))
             with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=".work", dir=root) as folder:
                 yield Path(folder)
-        except (pa.ArrowException, UnicodeError, csv.Error) as failure:
+        except (pa.ArrowException, UnicodeError, csv.Error, OSError) as failure:
+            if isinstance(failure, OSError) and failure.errno is not None:  # of the disk, not of what is in a file
+                raise
             raise UserError(
                 f"A table or score file of dataset '{name}' cannot be read ({str(failure).splitlines()[0]}): find it "
                 f"by 'python -m data validate {name}', write it anew, and run this again."
@@ -67,13 +69,18 @@ def _rewriting(name: str) -> Iterator[Path]:
 
 
 def _refuse_damaged(dataset: Dataset) -> None:
-    """A table that is gone or lacks a column would be rewritten as if it had never been there."""
+    """A table that is gone, or lacks a column or its type, would be rewritten as if that had never been there."""
     for table in dataset.rows:
         path = dataset.path(table)
         with readable(path):
-            missing = set(schema.TABLES[table].names) - set(pq.read_schema(path).names)
+            there = {field.name: field.type for field in pq.read_schema(path)}
+        missing = [name for name in schema.TABLES[table].names if name not in there]
         if missing:
-            raise UserError(f"{path} has no column {', '.join(sorted(missing))}: {MEND}.")
+            raise UserError(f"{path} has no column {', '.join(missing)}: {MEND}.")
+        for field in schema.TABLES[table]:
+            kind = there[field.name]
+            if field.type == pa.string() and not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                raise UserError(f"{path} holds {kind} as {field.name}, not text: {MEND}.")
 
 
 def export_events(name: str) -> Exported:

@@ -63,7 +63,7 @@ def changed(out: Path, column: str, ids: np.ndarray, digests: np.ndarray, key: d
     except (OSError, KeyError, ValueError, pa.ArrowException):
         return None
     del earlier["of"]
-    if earlier != json.loads(json.dumps(key)) or not known.index.is_unique:
+    if earlier != json.loads(json.dumps(key)) or not known.index.is_unique or known.empty:
         return None
     at = known.index.get_indexer(pd.Index(ids, dtype=object))
     return (at < 0) | (known.to_numpy()[at] != digests)

@@ -250,7 +250,8 @@ def _sample(dataset: Dataset, table: str, column: str, like: Mapping[str, Any] |
 
 def _filled(path: Path) -> list[str]:
     """Columns of a Parquet file that hold any value, by its statistics; nested ones count as filled."""
-    metadata = pq.read_metadata(path)
+    with readable(path):
+        metadata = pq.read_metadata(path)
     filled: dict[str, bool] = {}
     for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
         for column in (group.column(i) for i in range(group.num_columns)):

@@ -66,30 +66,32 @@ def _table(dataset: Dataset, table: str) -> Iterator[Broken]:
     """Types, rules and row count of one table as it lies on disk."""
     path = dataset.path(table)
     try:
-        file = pq.ParquetFile(path)
+        with pq.ParquetFile(path) as file:
+            yield from _rules(file, path.name, table, dataset.rows[table])
     except schema.UNREADABLE as failure:
         yield Broken(path.name, f"cannot be read as Parquet ({str(failure).splitlines()[0][:200]})")
+
+
+def _rules(file: pq.ParquetFile, name: str, table: str, expected: int) -> Iterator[Broken]:
+    there = file.schema_arrow
+    wrong = []
+    for field in schema.TABLES[table]:
+        if field.name not in there.names:
+            wrong.append(f"there is no column {field.name}")
+        elif _plain(there.field(field.name).type) != _plain(field.type):
+            wrong.append(f"{field.name} is {there.field(field.name).type} instead of {field.type}")
+    if wrong:
+        yield from (Broken(name, rule) for rule in wrong)
         return
-    with file:
-        there = file.schema_arrow
-        wrong = []
-        for field in schema.TABLES[table]:
-            if field.name not in there.names:
-                wrong.append(f"there is no column {field.name}")
-            elif _plain(there.field(field.name).type) != _plain(field.type):
-                wrong.append(f"{field.name} is {there.field(field.name).type} instead of {field.type}")
-        if wrong:
-            yield from (Broken(path.name, rule) for rule in wrong)
-            return
-        if file.metadata.num_rows != dataset.rows[table]:
-            yield Broken(path.name, f"{file.metadata.num_rows:,} rows instead of {dataset.rows[table]:,}")
-        rules: dict[str, Broken] = {}
-        seen, first = Seen(table), 1
-        for batch in file.iter_batches(_BATCH_ROWS, columns=schema.TABLES[table].names):
-            for row, reason in sorted(broken_rules(table, pa.Table.from_batches([batch]), {}, seen).items()):
-                _count(rules, path.name, importer.rule_of(reason), first + row)
-            first += batch.num_rows
-        yield from rules.values()
+    if file.metadata.num_rows != expected:
+        yield Broken(name, f"{file.metadata.num_rows:,} rows instead of {expected:,}")
+    rules: dict[str, Broken] = {}
+    seen, first = Seen(table), 1
+    for batch in file.iter_batches(_BATCH_ROWS, columns=schema.TABLES[table].names):
+        for row, reason in sorted(broken_rules(table, pa.Table.from_batches([batch]), {}, seen).items()):
+            _count(rules, name, importer.rule_of(reason), first + row)
+        first += batch.num_rows
+    yield from rules.values()
 
 
 def _plain(kind: pa.DataType) -> str:

@@ -9,7 +9,7 @@ python -m forecasting anomalies --data.dataset demo
 import sys
 from collections.abc import Sequence
 
-from data import training
+from data import interrupted, training  # noqa: F401  (interrupted for its effect)
 from forecasting import anomalies
 from forecasting.backtest import LINKS, evaluate
 from forecasting.evaluate import measure

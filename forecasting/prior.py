@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
@@ -29,7 +30,8 @@ _STEPS_IN_A_BATCH = 16_000  # context steps: 128 windows of daily series, fewer 
 def prior_weights(
     frequency: Frequency, horizon: int, hidden_size: int, n_layers: int, n_steps: int, device: torch.device
 ) -> Mapping[str, Tensor]:
-    """State of a `Forecaster` trained for `n_steps` batches of made-up windows; from disk if it was made before.
+    """State of a `Forecaster` trained for `n_steps` batches of made-up windows; from disk if it was made before
+    and is whole.
 
     The caller's random numbers are left alone, and the same arguments give the same weights.
     """
@@ -39,7 +41,9 @@ def prior_weights(
     path = home.priors() / f"{frequency.name}-{key}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):  # several processes of one training ask at once
-        if not path.is_file():
+        try:
+            return load_file(path)
+        except (FileNotFoundError, SafetensorError):  # it was not made before, or is damaged
             net = train(frequency, horizon, hidden_size, n_layers, n_steps, device)
             with atomic_file(path) as temporary:
                 save_file({name: value.cpu().contiguous() for name, value in net.state_dict().items()}, temporary)

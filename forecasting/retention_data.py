@@ -39,7 +39,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from data.atomic import write_json
-from data.dataset import Dataset, open_dataset
+from data.dataset import Dataset, open_dataset, readable
 from data.errors import UserError
 from data.faster import pinned
 from forecasting.batches import as_it_is
@@ -108,15 +108,16 @@ def load_activity(dataset: Dataset) -> Activity:
     """Active days of every member up to the dataset's clock; DuckDB reads the Parquet file.
 
     Raises:
-        UserError: the rows have no real times, or there is no event of a member.
+        UserError: the rows have no real times, or there is no event of a member, or the table is damaged.
     """
     connection = members_events(dataset, "retention")
     assert dataset.as_of is not None
     clock = dataset.as_of.value // 1000
-    connection.execute(
-        f"CREATE TEMP TABLE days AS SELECT user_id, ({clock} - us) // {_DAY_US} AS day, count(*) AS events, "
-        f"min({clock} - us) / {_DAY_US}.0 AS newest FROM acts GROUP BY ALL"
-    )
+    with readable(dataset.path("interactions")):
+        connection.execute(
+            f"CREATE TEMP TABLE days AS SELECT user_id, ({clock} - us) // {_DAY_US} AS day, count(*) AS events, "
+            f"min({clock} - us) / {_DAY_US}.0 AS newest FROM acts GROUP BY ALL"
+        )
     connection.execute(
         "CREATE TEMP TABLE members AS SELECT user_id, row_number() OVER (ORDER BY user_id) - 1 AS code "
         "FROM (SELECT DISTINCT user_id FROM days)"

@@ -125,8 +125,7 @@ class _Log:
         self.connection.execute("SET TimeZone = 'UTC'")
         path = str(dataset.path("interactions"))
         viewing = f"kind IN {VIEWING_KINDS}"
-        with readable(dataset.path("interactions")):
-            any_viewing = self._rows(f"SELECT count(*) AS n FROM read_parquet(?) WHERE {viewing}", path)[0][0]
+        any_viewing = self._rows(f"SELECT count(*) AS n FROM read_parquet(?) WHERE {viewing}", path)[0][0]
         kept = viewing if any_viewing else "kind <> 'impression'"
         self.connection.execute(
             "CREATE TEMP VIEW events AS SELECT user_id, item_id, epoch_us(timestamp) AS us FROM "
@@ -169,8 +168,10 @@ class _Log:
         self.begin_us = end_us - self.n_steps * step_us
         self.first_unit = self.begin_us // unit_us
 
-    def _rows(self, sql: str, *values: object) -> list[np.ndarray]:
-        found = self.connection.execute(sql, list(values)).fetchnumpy()
+    def _rows(self, sql: str, *values: object, of: str = "interactions") -> list[np.ndarray]:
+        """The columns that `sql` gives; `of` is the table that is to be named where it cannot be read."""
+        with readable(self.dataset.path(of)):
+            found = self.connection.execute(sql, list(values)).fetchnumpy()
         return [np.asarray(column) for column in found.values()]
 
     def _filled(self, codes: np.ndarray, steps: np.ndarray, n: np.ndarray, n_rows: int) -> np.ndarray:
@@ -181,9 +182,10 @@ class _Log:
 
     def panel(self, n_titles: int, chosen_before_steps: int) -> Panel:
         step = f"CAST(floor((us - {self.begin_us}) / {self.frequency.step_us}) AS BIGINT)"
-        self.connection.execute(
-            f"CREATE TEMP TABLE counts AS SELECT {step} AS step, item_id, count(*) AS n FROM events GROUP BY ALL"
-        )
+        with readable(self.dataset.path("interactions")):
+            self.connection.execute(
+                f"CREATE TEMP TABLE counts AS SELECT {step} AS step, item_id, count(*) AS n FROM events GROUP BY ALL"
+            )
         ids, parts = [TOTAL, ACTIVE], []
         for sql in (
             "SELECT step, sum(n) AS n FROM counts GROUP BY step",
@@ -214,6 +216,7 @@ class _Log:
                 "SELECT coalesce(genre, '(none)') AS genre, step, sum(n * coalesce(share, 1)) AS n "
                 "FROM counts LEFT JOIN shares USING (item_id) GROUP BY 1, 2 ORDER BY 1, 2",
                 str(self.dataset.path("items")),
+                of="items",
             )
         )
         if set(names) == {"(none)"}:  # a catalogue without genres has nothing to say beside the total
@@ -242,6 +245,7 @@ class _Log:
                     f"SELECT coalesce(name, '(none)') AS name, {step} AS step, count(*) AS n "
                     "FROM events LEFT JOIN who USING (user_id) GROUP BY 1, 2 ORDER BY 1, 2",
                     str(self.dataset.path("users")),
+                    of="users",
                 )
             )
             ids += [f"{SEGMENT}{column}={name}" for name in names]
@@ -253,12 +257,13 @@ class _Log:
         if not self.dataset.has("users"):
             return []
         path = str(self.dataset.path("users"))
-        names, kinds = self._rows("SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet(?))", path)
+        described = "SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet(?))"
+        names, kinds = self._rows(described, path, of="users")
         plain = [n for n, k in zip(names, kinds, strict=True) if n != USER_ID and k in ("VARCHAR", "BOOLEAN", "BIGINT")]
         if not plain:
             return []
         counts = ", ".join(f"count(DISTINCT {_quoted(name)})" for name in plain)
-        found = self._rows(f"SELECT {counts} FROM read_parquet(?)", path)
+        found = self._rows(f"SELECT {counts} FROM read_parquet(?)", path, of="users")
         return [name for name, n in zip(plain, found, strict=True) if 2 <= n[0] <= MAX_SEGMENTS]
 
     def _titles(self, n_titles: int, chosen_before_steps: int) -> tuple[list[str], list[np.ndarray]]:

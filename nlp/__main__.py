@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data import training
+from data import interrupted, training  # noqa: F401  (interrupted for its effect)
 from data.schema import TEXT
 from nlp.aspect_fit import aspects, give_finder
 from nlp.datamodule import ReviewData

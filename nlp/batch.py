@@ -6,6 +6,7 @@ second, which knows how many complain of the same, gives priorities and drafts r
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +19,9 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data import home, incremental, schema, shards
-from data.dataset import Dataset, open_dataset, read_parquet
+from data.dataset import MEND, Dataset, open_dataset, read_parquet, readable
 from data.engines import Engine, score_missing
+from data.errors import UserError
 from data.parts import parts_folder
 from data.schema import CREATED_AT, ITEM_ID, REVIEW_ID, SIGNED, SOURCE, TEXT
 from nlp.linking import LINK_CONFIDENCE, TitleLinker
@@ -130,7 +132,7 @@ def _links(found: Dataset, items: pd.DataFrame | None, progress: bool) -> pd.Dat
 def _texts(found: Dataset, chosen: np.ndarray | None) -> tuple[pd.DataFrame, np.ndarray]:
     """review_id of the reviews (or the chosen ones) by place in the table, and a digest of each text."""
     ids, digests = [], []
-    with pq.ParquetFile(found.path("reviews")) as file:
+    with _opened_table(found) as file:
         for batch in file.iter_batches(LINK_ROWS, columns=[REVIEW_ID, TEXT]):
             ids.append(batch.column(REVIEW_ID).to_pandas())
             digests.append(pd.util.hash_array(batch.column(TEXT).to_pandas().fillna("").to_numpy(object)))
@@ -222,11 +224,29 @@ def choose(dataset: Dataset, limit: int, links: pd.DataFrame | None = None) -> n
     return keys[REVIEW_ID].to_numpy(object)[np.sort(first)]
 
 
+@contextmanager
+def _opened_table(dataset: Dataset) -> Iterator[pq.ParquetFile]:
+    """The reviews' file, for reading it piece by piece.
+
+    Raises:
+        UserError: it is damaged, or lacks a column or has another type in it.
+    """
+    path = dataset.path("reviews")
+    with readable(path), pq.ParquetFile(path) as file:
+        there = {field.name: field.type for field in file.schema_arrow}
+        if missing := [name for name in schema.TABLES["reviews"].names if name not in there]:
+            raise UserError(f"{path} has no column {', '.join(missing)}: {MEND}.")
+        for name in (REVIEW_ID, TEXT):
+            if not pa.types.is_string(there[name]) and not pa.types.is_large_string(there[name]):
+                raise UserError(f"{path} holds {there[name]} as {name}, not text: {MEND}.")
+        yield file
+
+
 def _pieces(dataset: Dataset, chosen: np.ndarray | None, rows: int | None = None) -> Iterator[pd.DataFrame]:
     """The reviews (or the chosen ones) in table order, `rows` at a time (`CHUNK_ROWS`)."""
     columns = [REVIEW_ID, TEXT, ITEM_ID, CREATED_AT, SOURCE]
     wanted = None if chosen is None else pa.array(chosen, pa.string())
-    with pq.ParquetFile(dataset.path("reviews")) as file:
+    with _opened_table(dataset) as file:
         read = (pa.Table.from_batches([batch]) for batch in file.iter_batches(CHUNK_ROWS, columns=columns))
         if wanted is not None:
             read = (table.filter(pc.is_in(table[REVIEW_ID].cast(pa.string()), wanted)) for table in read)

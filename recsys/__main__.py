@@ -7,7 +7,7 @@ python -m recsys evaluate --data.dataset demo --protocol temporal
 import sys
 from collections.abc import Sequence
 
-from data import training
+from data import interrupted, training  # noqa: F401  (interrupted for its effect)
 from recsys.evaluate import LINKS, evaluate, measure
 from recsys.scorer import open_run
 

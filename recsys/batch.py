@@ -22,7 +22,7 @@ from recsys.scorer import Recommender, load_current
 
 SHARD = 8_192  # members: seconds of work, and lists of 20 titles of some MB
 _BATCH = 2_048  # members whose lists are in memory at once, twice over
-_HANDED, _MEMBERS = "handed", "members.parquet"
+_HANDED, _MEMBERS, _THERE = "handed", "members.parquet", "there"
 
 
 def score(
@@ -107,7 +107,9 @@ def _hand_over(recommender: Recommender, folder: Path) -> None:
     """Who the members are and what they have said, for processes that score: one copy in memory serves those of a
     machine, and none of them has to read the tables, which may be others by then."""
     folder.mkdir(exist_ok=True)
-    pq.write_table(pa.table({USER_ID: pa.array(recommender.members, pa.string())}), folder / _MEMBERS)
+    there = recommender.everybody.isin(recommender.members)
+    members = {USER_ID: pa.array(recommender.everybody, pa.string()), _THERE: pa.array(there)}
+    pq.write_table(pa.table(members), folder / _MEMBERS)
     recommender.feedback.save(folder)
 
 
@@ -119,13 +121,14 @@ def _opened(run: Path, handed: Path, top_k: int, reasons: bool) -> shards.Scorer
     """
     recommender = Recommender.load(run, "auto")
     try:
-        members = pq.read_table(handed / _MEMBERS)[USER_ID].to_pandas()
+        members = pq.read_table(handed / _MEMBERS).to_pandas()
         feedback = Feedback.load(handed)
     except OSError:
         raise UserError(f"{handed} cannot be read: --out needs a folder that all scoring machines share.") from None
     if feedback.wanted.n_items != len(recommender.vocabulary.item_ids):
         raise UserError("The catalogue has changed while members are scored: run the same command again.")
-    recommender.members, recommender.feedback = pd.Index(members, dtype=object), feedback
+    recommender.everybody, recommender.feedback = pd.Index(members[USER_ID], dtype=object), feedback
+    recommender.members = recommender.everybody[members[_THERE].to_numpy()]
     return partial(_scored, recommender, top_k, reasons)
 
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from data import runs, schema
-from data.dataset import Dataset, open_dataset, read_parquet, readable
+from data.dataset import Dataset, open_dataset, readable
 from data.errors import UserError
 from data.schema import ITEM_ID, USER_ID
 from data.served import load_served
@@ -115,17 +115,28 @@ class Recommender:
         self.popularity = np.append(self.popularity, np.zeros(len(new), self.popularity.dtype))
 
     @cached_property
-    def members(self) -> pd.Index:
-        """Everybody who can be recommended to: the model's members, then the dataset's others."""
+    def _there(self) -> pd.Series:
+        """Whom the dataset's tables know."""
         dataset = open_dataset(self.dataset_name)
         there = [pd.Series(_ids(dataset, table)) for table in ("interactions", "users") if dataset.has(table)]
-        ids = pd.concat(there, ignore_index=True).drop_duplicates() if there else pd.Series([], dtype=object)
-        return self.vocabulary.user_ids.append(pd.Index(ids[~ids.isin(self.vocabulary.user_ids)].astype(object)))
+        return pd.concat(there, ignore_index=True).drop_duplicates() if there else pd.Series([], dtype=object)
+
+    @cached_property
+    def everybody(self) -> pd.Index:
+        """The model's members, then the dataset's others."""
+        new = self._there[~self._there.isin(self.vocabulary.user_ids)]
+        return self.vocabulary.user_ids.append(pd.Index(new.astype(object)))
+
+    @cached_property
+    def members(self) -> pd.Index:
+        """Everybody who can be recommended to, in the order of `everybody`: not who is in no table any more, since
+        they were forgotten, though the model still knows them."""
+        return self.everybody[self.everybody.isin(self._there)]
 
     @cached_property
     def feedback(self) -> Feedback:
-        """What `members` have said, in their order, up to the latest event. Read once; a new `load` reads again."""
-        return Feedback.of(open_dataset(self.dataset_name), self.vocabulary, self.members)
+        """What `everybody` has said, in their order, up to the latest event. Read once; a new `load` reads again."""
+        return Feedback.of(open_dataset(self.dataset_name), self.vocabulary, self.everybody)
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -147,13 +158,20 @@ class Recommender:
         """
         if ITEM_ID not in events:
             raise UserError("An update needs a column item_id: name the titles that the member watched or rated.")
-        feedback, members = self.feedback, self.members
+        feedback, everybody, members, one = (
+            self.feedback,
+            self.everybody,
+            self.members,
+            pd.Index([member], dtype=object),
+        )
+        if member not in everybody:
+            everybody = everybody.append(one)
+            feedback = feedback.with_members(len(everybody))
         if member not in members:
-            members = members.append(pd.Index([member], dtype=object))
-            feedback = feedback.with_members(len(members))
-        at = int(members.get_indexer(pd.Index([member], dtype=object))[0])
+            members = members.append(one)
+        at = int(everybody.get_indexer(one)[0])
         feedback = feedback.with_events(at, events, self.vocabulary.items(events[ITEM_ID]))
-        self.members, self.feedback = members, feedback
+        self.members, self.everybody, self.feedback = members, everybody, feedback
 
     def recommend(
         self,
@@ -191,12 +209,13 @@ class Recommender:
         return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
     def positions(self, user_ids: Sequence[str]) -> np.ndarray:
-        """Positions in `members`. Shape: (len(user_ids),).
+        """Positions in `everybody`. Shape: (len(user_ids),).
 
         Raises:
-            UserError: naming the first member who is unknown.
+            UserError: naming the first who is not among `members`.
         """
-        at = self.members.get_indexer(pd.Index(user_ids, dtype=object))
+        known = self.members.get_indexer(pd.Index(user_ids, dtype=object)) >= 0
+        at = np.where(known, self.everybody.get_indexer(pd.Index(user_ids, dtype=object)), -1)
         if (at < 0).any():
             raise UserError(
                 f"Member '{user_ids[int(np.argmax(at < 0))]}' is not in dataset '{self.dataset_name}' "
@@ -256,7 +275,7 @@ class Recommender:
 
     @torch.no_grad()
     def _best(self, users: np.ndarray, k: int, chosen: Chosen, excluded: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Titles, what they are sorted by (-inf: none) and their scores, of `users` in `members`; each (batch, k).
+        """Titles, what they are sorted by (-inf: none) and their scores, of `users` in `everybody`; each (batch, k).
 
         Args:
             excluded: positions of titles to leave out.
@@ -312,7 +331,7 @@ class Recommender:
         return torch.cat(found).double().numpy() if found else np.zeros(titles.shape)
 
     def _scores(self, users: np.ndarray, said: Feedback) -> Iterator[Tensor]:
-        """What to sort by, for `users` in `members`: tensors (some of the users, n_items), one after the other.
+        """What to sort by, for `users` in `everybody`: tensors (some of the users, n_items), one after the other.
 
         Titles stand in their `_columns`. A tensor is good until the next one is asked for.
 
@@ -380,7 +399,7 @@ class Recommender:
             reason = self._item_ids.take(pa.array(at, mask=at < 0))
             share = pa.array(why.share[listed.numpy()], mask=at < 0)
         columns = {
-            USER_ID: pa.array(self.members.take(users), pa.string()).take(pa.array(rows.numpy())),
+            USER_ID: pa.array(self.everybody.take(users), pa.string()).take(pa.array(rows.numpy())),
             "rank": pa.array(ranks.numpy() + 1, pa.int32()),
             ITEM_ID: self._item_ids.take(pa.array(kept)),
             "score": pa.array(scores[listed].double().numpy()),
@@ -434,7 +453,7 @@ def load_current(dataset: str, device: str = "cpu") -> Recommender:
 
 def _ids(dataset: Dataset, table: str) -> np.ndarray:
     if table == "users":
-        return read_parquet(dataset.path("users"), [USER_ID])[USER_ID].to_numpy(object)
+        return dataset.read("users", [USER_ID])[USER_ID].to_numpy(object)
     with readable(dataset.path(table)):
         column = pq.read_table(dataset.path(table), columns=[USER_ID], read_dictionary=[USER_ID])[USER_ID]
     return column.unique().to_pandas().astype(object).to_numpy()

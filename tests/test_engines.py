@@ -260,7 +260,15 @@ def test_a_forgotten_member_goes_from_the_state_too(untouched: Dataset, capsys: 
     assert not (pd.read_parquet(incremental.state_of(out))["user_id"] == "u5").any()
     score("small", changed_only=True)
     # The run still knows the id, of whom there is nothing any more.
-    assert f"1 of {MEMBERS:,} members have new events" in capsys.readouterr().out
+    assert f"0 of {MEMBERS - 1:,} members have new events" in capsys.readouterr().out
+    assert not (pd.read_parquet(out)["user_id"] == "u5").any()
+
+
+def test_processes_know_too_who_was_forgotten(untouched: Dataset) -> None:
+    feedback.forget("small", "u5")
+    tables = [pd.read_parquet(score("small", engine=engine)) for engine in (Engine(), Engine(processes=2))]
+    assert tables[0]["user_id"].nunique() == MEMBERS - 1
+    pd.testing.assert_frame_equal(*tables)
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ def test_a_tampered_config_is_a_sentence(toy: Path, content: str, capsys: pytest
     capsys.readouterr()
     assert run("predict") == 2
     told(capsys)
+    assert run("card") == 0  # what is not known of the settings is left out
 
 
 @pytest.mark.parametrize("content", ["", "../../elsewhere", "x\ny", "\x00", "a" * 5000, "\udcff"])

@@ -92,10 +92,8 @@ def test_01_somebody_new_is_welcomed(visit: Visit) -> None:
     start = dialog.get_by_role("button", name="Start watching")
     start.click()
     expect(dialog.get_by_text("Pick 3 more titles")).to_be_visible()
-    for place in (0, 3, 6):
+    for place in (0, 3, 6):  # without waiting for an answer to each
         dialog.locator(".picker .card").nth(place).click()
-        expect(dialog.locator('.picker [aria-pressed="true"]')).to_have_count(place // 3 + 1)
-        settled(page)
     expect(dialog.get_by_text("3 picked")).to_be_visible()
     start.click()
     expect(dialog).to_have_count(0)

@@ -18,6 +18,7 @@ from data import home, schema
 from data.arguments import users_named
 from data.dataset import Dataset, Source, open_dataset, write_dataset
 from data.errors import UserError
+from data.feedback import forget
 from recsys import scorer
 from recsys.__main__ import main
 from recsys.batch import score
@@ -701,3 +702,19 @@ def test_neighbours_of_many_thumbs_are_lowered_in_parts(bare: Dataset, monkeypat
     (again,) = recommender._scores(at, recommender.feedback.take(at))
     np.testing.assert_allclose(again, whole)
     assert sizes == [6, 2, 2, 2]
+
+
+@both
+def test_who_was_forgotten_is_recommended_nothing_though_the_model_knows_them(served: Dataset) -> None:
+    before = load_current("small").recommend(["u4", "newcomer"], k=5)
+    forget("small", "u3")
+    recommender = load_current("small")
+    assert "u3" in recommender.vocabulary.user_ids
+    scored = pd.read_parquet(score("small"))
+    assert set(scored["user_id"]) == {*(f"u{i}" for i in range(60)), "newcomer", "silent"} - {"u3"}
+    with pytest.raises(UserError, match="Member 'u3' is not in dataset 'small'"):
+        recommender.recommend(["u4", "u3"])
+    pd.testing.assert_frame_equal(recommender.recommend(["u4", "newcomer"], k=5), before)  # nobody took their place
+    recommender.update("u3", pd.DataFrame({"item_id": ["i7"]}))  # who comes again is new
+    assert titles_of(recommender, "u3") == ["i7"]
+    assert recommender.recommend(["u3"], k=5)["user_id"].tolist() == ["u3"] * 5

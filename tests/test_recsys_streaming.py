@@ -49,7 +49,10 @@ def odd_dataset(marquee_home: Path) -> Dataset:
     frame["rating"] = np.where(frame["kind"] == "rating", rng.integers(1, 6, n), np.nan)
     frame.loc[rng.random(n) < 0.02, "item_id"] = None
     few = pd.DataFrame({"user_id": ["one", "two", "two"], "item_id": ["t1", "t2", "t3"], "kind": "watch"})
-    frame = pd.concat([frame, few.assign(timestamp=start, rating=np.nan)], ignore_index=True)
+    few["timestamp"] = start + pd.to_timedelta(
+        [0, 0, 300], unit="h"
+    )  # the last event of all, of nearly the last member
+    frame = pd.concat([frame, few.assign(rating=np.nan)], ignore_index=True)
     items = pd.DataFrame({"item_id": [*titles, "unseen"], "title": [*titles, "Nobody saw it"]})
     return write_dataset("odd", {"interactions": frame, "items": items}, sources=[Source("made", "made")])
 

@@ -1,5 +1,6 @@
 // A grid of titles to pick from: toggle buttons, every text by textContent.
-// Sends the trigger value `toggled` (the title's id).
+// Sends the trigger value `picked`: `chosen`, all that is picked by now (ids, in the order of picking), and a `turn` that
+// the page's answer repeats. All of it, because of several clicks before an answer the page hears of the last one alone.
 
 export default function (component) {
   const { parentElement, data, setTriggerValue } = component;
@@ -22,7 +23,7 @@ export default function (component) {
         button.append(tick, name, element("span", "foot", title.foot));
         button.addEventListener("click", () => {
           // Shown at once; the page's answer confirms it.
-          button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
+          button.setAttribute("aria-pressed", String(!root.chosen.includes(title.id)));
           root.toggle(title.id);
         });
         const slot = element("li");
@@ -31,9 +32,16 @@ export default function (component) {
       }),
     );
   }
-  root.toggle = (id) => setTriggerValue("toggled", id);
+  if (root.turn === undefined || data.turn >= root.turn) {
+    Object.assign(root, { turn: data.turn, chosen: data.chosen }); // else it answers an earlier click
+  }
+  root.toggle = (id) => {
+    root.chosen = root.chosen.includes(id) ? root.chosen.filter((one) => one !== id) : [...root.chosen, id];
+    root.turn += 1;
+    setTriggerValue("picked", { turn: root.turn, chosen: root.chosen });
+  };
   for (const button of grid.querySelectorAll("button")) {
-    button.setAttribute("aria-pressed", String(data.chosen.includes(button.dataset.id)));
+    button.setAttribute("aria-pressed", String(root.chosen.includes(button.dataset.id)));
   }
   return realPosters(grid, data.cards);
 }
