@@ -102,7 +102,8 @@ def require_run(dataset: str, model: str, run_id: str | None = None) -> Path:
     folder_or_none = current_run(dataset, model)
     if folder_or_none is None:
         raise UserError(
-            f"There is no trained {model} for dataset '{dataset}': train one with '{fit_command(dataset, model)}'."
+            told_of_lost(dataset, model)
+            or f"There is no trained {model} for dataset '{dataset}': train one with '{fit_command(dataset, model)}'."
         )
     return folder_or_none
 
@@ -147,6 +148,18 @@ def list_runs(dataset: str, model: str) -> list[Run]:
     current = current_run(dataset, model)
     folders = sorted((p for p in root.glob("*") if p.is_dir() and is_finished(p)), reverse=True)
     return [Run(p.name, p, read_report(p), p == current) for p in folders]
+
+
+def told_of_lost(dataset: str, model: str) -> str:
+    """One sentence on runs that were trained to their end and whose weights are gone; empty where none is."""
+    root = home.runs(dataset, model)
+    reports = sorted(p.parent.name for p in root.glob("*/report.json") if not is_finished(p.parent))
+    if not reports:
+        return ""
+    return (
+        f"The weights (model.ckpt) of {model} run {', '.join(reports)} on dataset '{dataset}' are gone: promote "
+        f"another run, or train with '{fit_command(dataset, model)}'."
+    )
 
 
 def read_report(run: Path) -> dict[str, Any]:

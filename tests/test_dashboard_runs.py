@@ -149,7 +149,9 @@ def test_a_run_that_lost_its_weights_is_not_put_into_use(full: Dataset) -> None:
     named(app, "Use this run").click().run()
     (folder / "model.ckpt").unlink()
     named(app, "Use it").click().run()
-    assert "is not a finished run" in check_calm(app)
+    said = check_calm(app)
+    assert "is not a finished run" in said
+    assert f"The weights (model.ckpt) of recommender run {folder.name}" in said
     assert current(full) == made.RUN
 
 

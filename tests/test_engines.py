@@ -18,6 +18,7 @@ from conftest import generated_tables
 import recsys.scorer
 from data import feedback, home, incremental, runs
 from data.dataset import Dataset, Source, open_dataset, write_dataset
+from data.engines import Engine
 from data.errors import UserError
 from recsys import batch
 from recsys.__main__ import main as fit_main

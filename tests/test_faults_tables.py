@@ -165,3 +165,15 @@ def test_scores_whose_state_is_empty_or_a_folder(home: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert score(argv) == 2
     assert "is a folder where a file should be" in capsys.readouterr().err
+
+
+def test_a_run_whose_weights_are_gone_is_told_of(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = runs.current_run("small", "recommender")
+    assert run is not None
+    assert runs.told_of_lost("small", "recommender") == ""
+    (run / "model.ckpt").unlink()
+    capsys.readouterr()
+    assert [score(["recommend", "--dataset", "small"]), recsys(["serve", "--dataset", "small"])] == [2, 2]
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 2
+    assert all(f"The weights (model.ckpt) of recommender run {run.name}" in line for line in said)

@@ -30,6 +30,8 @@ def render() -> None:
     model = model or "recommender"
     source = store.run_source(data.name, model) or data.name
     all_runs = runs.list_runs(source, model)
+    if lost := runs.told_of_lost(source, model):
+        page.notice("warn", lost)
     if not all_runs:
         if model in applicable(data):
             onboarding.offer_model(data, model)
