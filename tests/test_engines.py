@@ -16,6 +16,7 @@ import pytest
 from conftest import generated_tables
 
 import recsys.scorer
+from benchmarks.__main__ import main as bench_main
 from data import feedback, home, incremental, runs
 from data.dataset import Dataset, Source, open_dataset, write_dataset
 from data.engines import Engine
@@ -294,3 +295,33 @@ def test_an_address_without_a_cluster_is_told_in_a_sentence(capsys: pytest.Captu
     flags = ["--engine", "ray", "--address", "127.0.0.1:1"]
     assert score_main(["recommend", "--dataset", "small", *flags]) == 2
     assert "no Ray cluster answers there" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_the_command_and_compares_the_tables(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench_main(["scoring", "--dataset", "small", "--engines", "processes", "--shard-size", "300"]) == 0
+    said = capsys.readouterr().out
+    assert said.rstrip().endswith("All tables are equal, to the last bit.")
+    rows = [line.split()[-6:] for line in said.splitlines() if line.startswith(("one process", "2 processes"))]
+    figures = [[float(part.replace(",", "")) for part in row] for row in rows]
+    assert [row[0] for row in figures] == [MEMBERS, MEMBERS, MEMBERS // 5]
+    for n, seconds, each_second, alone, core_seconds, memory in figures:
+        assert each_second == pytest.approx(n / seconds, rel=0.02)
+        assert alone > each_second
+        assert core_seconds > 1
+        assert 100 < memory < 10_000
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--processes", "1"], "give 2 or more"),
+        (["--engines", "spark"], "give some of one,processes,ray"),
+        (["--dataset", "none"], "no dataset 'none'"),
+    ],
+)
+def test_impossible_benchmarks_are_refused(flags: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench_main(["scoring", *flags]) == 2
+    assert sentence in capsys.readouterr().err

@@ -29,6 +29,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from tiny_encoder import LEARN, train_tiny, write_tiny_encoder
 
 import data.service
+from benchmarks.__main__ import main as bench_main
 from data import events, runs
 from data.dataset import Source, write_dataset
 from nlp.predictor import SentimentScorer
@@ -377,9 +378,24 @@ def test_mistakes_of_the_command(home: Path, capsys: pytest.CaptureFixture[str])
             (["--dataset", "none"], "There is no dataset 'none'"),
             (["--port", "99999"], "--port 99999: give a number from 0 to 65535"),
             (["--dataset", "small", "--port", str(port)], f"--port {port} cannot be listened at"),
+            (["--batch", "0"], "--batch 0: give a number from 1 to 256"),
             (["--bogus", "1"], "--bogus"),
         ):
             assert recsys(["serve", *flags]) == 2
             complained = capsys.readouterr().err
             assert sentence in complained
             assert complained.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_real_services(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["serving", "--dataset", "small", "--seconds", "0.3", "--clients", "3"]
+    assert bench_main(asked) == 0
+    rows = {line.split("  ")[0]: line.split()[-5:] for line in capsys.readouterr().out.splitlines()}
+    for row in ("recommend, 1 client", "recommend, 3 clients, --batch 1", "score a review, 3 clients"):
+        each_second, p50, p95, p99, n = (float(part.replace(",", "")) for part in rows[row])
+        assert 0 < p50 <= p95 <= p99
+        assert n >= 1
+        assert each_second > 0
+    assert bench_main([*asked, "--clients", "1"]) == 2
+    assert bench_main([*asked, "--services", "rest"]) == 2
