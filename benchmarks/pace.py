@@ -88,7 +88,8 @@ def training(command: list[str]) -> Iterator[Pace]:
 
 
 def ours(name: str, dataset: str, settings: Mapping[str, Any]) -> list[str]:
-    """The command of our side: `historynet` or `neumf` on a dataset, with flags of `fit` such as `data.batch_size`."""
+    """The command of our side: `historynet` or `neumf` on a dataset, with flags of `fit` such as `data.batch_size`, and
+    `batches` of a lap."""
     return [sys.executable, "-m", "benchmarks.pace", name, dataset, json.dumps(dict(settings))]
 
 
@@ -101,13 +102,14 @@ def main(name: str, dataset: str, settings: Mapping[str, Any]) -> None:
     from benchmarks.peers.laps import EpochLaps, trainer
 
     quiet_lightning()
-    flags = [part for flag, value in settings.items() for part in (f"--{flag}", json.dumps(value))]
+    batches = settings.get("batches")
+    flags = [part for flag, value in settings.items() if flag != "batches" for part in (f"--{flag}", json.dumps(value))]
     with tempfile.TemporaryDirectory() as folder:
         argv = ["--config", str(CONFIGS / _CONFIG[name]), "--data.dataset", dataset, *flags]
         made = configured("recsys", argv, LINKS, Path(folder))
         clip = made.config_init.trainer.gradient_clip_val
     laps = EpochLaps(_COUNT[name])
-    trainer(laps, gradient_clip_val=clip).fit(made.model, datamodule=made.datamodule)
+    trainer(laps, batches, gradient_clip_val=clip).fit(made.model, datamodule=made.datamodule)
 
 
 if __name__ == "__main__":

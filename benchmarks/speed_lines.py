@@ -118,16 +118,19 @@ def _training(
 
 def history_beside_rectools(options: Options) -> Iterator[Line]:
     with _split(options) as split:
-        ours = pace.ours("historynet", options.dataset, {"model.search": False})
-        widths: list[tuple[str, dict[str, Any]]] = [("", {}), (", 64 wide", {"n_factors": 64, "n_heads": 2})]
+        ours = pace.ours("historynet", options.dataset, {"model.search": False, "batches": 40})
+        widths: list[tuple[str, dict[str, Any]]] = [
+            ("", {}),
+            (", 64 wide", {"n_factors": 64, "n_heads": 2}),
+        ]  # else as it comes
         for told, settings in widths:
-            theirs = pace.peer(trial.PYTHON, "laps_rectools.py", split, settings)
+            theirs = pace.peer(trial.PYTHON, "laps_rectools.py", split, settings | {"batches": 2})
             yield from _training("train HistoryNet", "titles/s", f"SASRec{told}, {pinned('RecTools')}", ours, theirs)
 
 
 def history_beside_recbole(options: Options) -> Iterator[Line]:
     with _split(options) as split:
-        ours = pace.ours("historynet", options.dataset, {"model.search": False})
+        ours = pace.ours("historynet", options.dataset, {"model.search": False, "batches": 40})
         theirs = pace.peer(
             trial.PYTHON, "laps_recbole.py", split, {"model": "SASRec", "batches": 1 if options.quick else 4}
         )

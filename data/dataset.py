@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from data import home, schema
 from data.atomic import atomic_folder, restore, write_json
+from data.counted import counted
 from data.errors import UserError
 
 TimeKind = Literal["real", "order"]
@@ -384,28 +385,19 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
     if not dataset.has("interactions"):
         return facts
-    import duckdb
-
-    path = str(dataset.path("interactions"))
-    with readable(dataset.path("interactions")), duckdb.connect() as connection:
-        found = connection.execute(
-            "select count(distinct user_id), count(distinct item_id), count(*), epoch_us(min(timestamp)), "
-            "epoch_us(max(timestamp)), avg(rating), min(rating), max(rating) from read_parquet(?)",
-            [path],
-        ).fetchall()[0]
-        kinds = connection.execute(
-            "select kind, count(*) as n from read_parquet(?) group by kind order by n desc, kind", [path]
-        ).fetchall()
-    members, titles, rows, first, last, *ratings = found
+    with readable(dataset.path("interactions")):
+        found = counted(dataset.path("interactions"))
+    members, titles, rows = found["members"], found["titles"], found["rows"]
+    rated = found["rated"]
     return facts | {
         "members": members,
         "titles": titles,
         "interactions": rows,
         "density": rows / (members * titles) if titles else None,
-        "first": _iso(pd.Timestamp(first, unit="us", tz="UTC")),
-        "last": _iso(pd.Timestamp(last, unit="us", tz="UTC")),
-        "mean_rating": ratings[0],
-        "lowest_rating": ratings[1],
-        "highest_rating": ratings[2],
-        "kinds": dict(kinds),
+        "first": _iso(pd.Timestamp(found["first"], unit="us", tz="UTC")),
+        "last": _iso(pd.Timestamp(found["last"], unit="us", tz="UTC")),
+        "mean_rating": found["sum"] / rated if rated else None,
+        "lowest_rating": found["least"],
+        "highest_rating": found["greatest"],
+        "kinds": dict(sorted(found["kinds"].items(), key=lambda one: (-one[1], one[0]))),
     }

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recsys.history import Encoded, HistoryModule
 
-_SCORES = 2**18  # made at once: a megabyte
+_SCORES = 2**19  # made at once: two megabytes
 
 
 class Decoder:

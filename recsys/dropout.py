@@ -32,7 +32,7 @@ class Dropout(nn.Module):
         # Whole numbers over their full range: 64 random bits each.
         bits = torch.empty(-(-values.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
         kept = bits.view(torch.int16)[: values.numel()] >= dropped - _LEVELS // 2
-        return values * (kept.to(values.dtype) * (_LEVELS / (_LEVELS - dropped))).view(values.shape)
+        return values * kept.to(values.dtype).mul_(_LEVELS / (_LEVELS - dropped)).view(values.shape)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

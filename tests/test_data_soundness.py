@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data import csvfile, schema
-from data.dataset import TEXT_DTYPES, open_dataset
+from data.counted import counted
+from data.dataset import TEXT_DTYPES, describe, open_dataset
 from data.errors import UserError
 from data.importer import import_dataset
 
@@ -95,3 +96,38 @@ def test_blocks_with_and_without_repeats_make_one_table(
         assert frame["user_id"].tolist() == wanted[first] + wanted[second]
         assert (frame["kind"] == np.where(frame["user_id"] == "7", "rating", "watch")).all()
         assert found.as_of == pd.Timestamp(1_700_000_001, unit="s", tz="UTC")
+
+
+def test_what_is_told_of_a_dataset_is_what_is_there(small_dataset) -> None:
+    found = describe(small_dataset(reviews=0))
+    events = open_dataset("small").interactions()
+    rating = events["rating"]
+    assert (found["members"], found["titles"]) == (events["user_id"].nunique(), events["item_id"].nunique())
+    assert found["interactions"] == len(events)
+    assert (found["first"], found["last"]) == tuple(events["timestamp"].agg(["min", "max"]).map(pd.Timestamp.isoformat))
+    assert found["mean_rating"] == pytest.approx(rating.mean())
+    assert (found["lowest_rating"], found["highest_rating"]) == (rating.min(), rating.max())
+    assert found["kinds"] == events["kind"].value_counts().to_dict()
+
+
+def test_pieces_are_counted_together_and_a_missing_column_is_told(tmp_path: Path) -> None:
+    columns = {
+        "user_id": ["a", "b", "a", "c"],
+        "item_id": ["x", None, "y", "x"],
+        "timestamp": pa.array([5, 3, 9, 4], pa.timestamp("us", "UTC")),
+        "rating": [None, 2.0, 5.0, None],
+        "kind": ["watch", "rating", "rating", "watch"],
+    }
+    path = tmp_path / "interactions.parquet"
+    with pq.ParquetWriter(path, pa.table(columns).schema) as writer:
+        for first in (0, 2):
+            writer.write_table(pa.table(columns).slice(first, 2))
+    found = counted(path)
+    assert found.pop("kinds") == {"watch": 2, "rating": 2}
+    assert found == {
+        "members": 3, "titles": 2, "rows": 4, "first": 3, "last": 9, "rated": 2, "sum": 7.0, "least": 2.0,
+        "greatest": 5.0,
+    }  # fmt: skip
+    pq.write_table(pa.table(columns).drop_columns(["kind"]), path)
+    with pytest.raises(pa.ArrowException, match="kind"):
+        counted(path)

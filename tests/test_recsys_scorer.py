@@ -383,7 +383,9 @@ def history_net(n_items: int) -> HistoryModule:
         torch.nn.init.normal_(parameter.data, std=0.5)
     assert module.transition is not None
     module.transition.packed[:-1] = EightBits.of(0.1 * torch.randn(25, 25)).packed
-    module.transition.row[:25] = torch.arange(25)
+    # The last titles: the others come first in the catalogue, but not where lists are made.
+    module.transition.titles.copy_(torch.arange(n_items - 25, n_items))
+    module.transition.row[n_items - 25 : n_items] = torch.arange(25)
     return module
 
 
@@ -718,3 +720,29 @@ def test_who_was_forgotten_is_recommended_nothing_though_the_model_knows_them(se
     recommender.update("u3", pd.DataFrame({"item_id": ["i7"]}))  # who comes again is new
     assert titles_of(recommender, "u3") == ["i7"]
     assert recommender.recommend(["u3"], k=5)["user_id"].tolist() == ["u3"] * 5
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"hide_seen": False},
+        {"exclude": ("i0", "i3", "i12", "i39")},
+        {"genres": ("Drama",), "variety": 0.6},
+        {"reasons": True},
+    ],
+)
+def test_lists_of_the_decoder_are_those_of_the_module(bare: Dataset, asked: dict) -> None:
+    """Titles have other columns in the decoder: what is hidden, excluded or disliked must be the same titles."""
+    recommender = recommender_of(bare, history_net)
+    assert recommender._decoder is not None
+    members = list(recommender.members)
+    assert len(recommender.feedback.disliked.items)
+    found = recommender.recommend(members, k=12, **asked)
+    titles = np.tile(np.array([0, 5, -1, 30]), (len(members), 1))
+    among = recommender.scores_among(np.arange(len(members)), recommender.feedback, titles)
+    recommender._decoder = None
+    expected = recommender.recommend(members, k=12, **asked)
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-4)
+    whole = recommender.scores_among(np.arange(len(members)), recommender.feedback, titles)
+    np.testing.assert_allclose(among, whole, rtol=1e-3, atol=1e-4)

@@ -1,8 +1,9 @@
-"""Training in laps, an epoch each, started one at a time from outside: what benchmarks/pace.py holds the other end of.
+"""Training in laps, started one at a time from outside: what benchmarks/pace.py holds the other end of.
 
-The process says `ready` when it could begin. For each line that it reads it trains an epoch and answers with what it
-has learned from and the seconds, `[samples, seconds]`; when there are no more lines it ends. So two trainings can take
-turns on one machine, and neither pays for what it does before and between the laps.
+The process says `ready` when it could begin. For each line that it reads it trains an epoch, or so many batches of one
+as it was told, and answers with what it has learned from and the seconds, `[samples, seconds]`; when there are no more
+lines it ends. So two trainings can take turns on one machine, and neither pays for what it does before and between the
+laps.
 """
 
 import json
@@ -67,8 +68,8 @@ class EpochLaps(Callback):
             self.laps.done(self.samples)
 
 
-def trainer(laps: EpochLaps, **settings: Any) -> Trainer:
-    """A trainer that does nothing but train, for as long as laps are asked for."""
+def trainer(laps: EpochLaps, batches: int | None = None, **settings: Any) -> Trainer:
+    """A trainer that does nothing but train, for as long as laps are asked for, of so many batches or a whole epoch."""
     return Trainer(
         max_epochs=-1,
         accelerator="cpu",
@@ -76,6 +77,7 @@ def trainer(laps: EpochLaps, **settings: Any) -> Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        limit_train_batches=batches,
         limit_val_batches=0,
         callbacks=[laps],
         **settings,
