@@ -1,6 +1,7 @@
 """The HTTP services: the answers of score.py, gathered requests, another run without a pause, limits, odd input."""
 
 import concurrent.futures
+import http.client
 import json
 import os
 import re
@@ -349,6 +350,21 @@ class Server:
         found = re.search(r"http://\S+", self.process.stdout.readline())
         assert found is not None, self.process.communicate()
         return found[0]
+
+
+def test_a_connection_that_is_kept_waits_for_no_confirmation(home: Path) -> None:
+    """Headers and body are sent apart; a client's system confirms the headers after 40 ms, if it is left to that."""
+    server = Server("--port", "0")
+    connection = http.client.HTTPConnection(server.address().removeprefix("http://"))
+    seconds = []
+    for _ in range(15):
+        began = time.perf_counter()
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+        seconds.append(time.perf_counter() - began)
+    server.process.terminate()
+    server.process.communicate(timeout=30)
+    assert sorted(seconds)[7] < 0.03
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
