@@ -93,8 +93,17 @@ def test_hidden_titles_are_hidden_in_all_their_places() -> None:
     hidden = (found[0] == 0).all(1)
     assert 5 < int(hidden.sum()) < 25
     torch.testing.assert_close(module.eval().vectors_of(titles), module.title_vectors()[titles])
-    fresh = HistoryModule(2, 30)
-    assert (fresh.vectors_of(torch.tensor([30])) == 0).all()
+    told = module_of(random_histories([9, 4]), n_sampled=4)
+    for title in (7, 29, 30):  # the last is none, and has no tokens
+        torch.testing.assert_close(told.vectors_of(torch.tensor([title]))[0], told.title_vectors()[title])
+
+
+def test_a_module_draws_by_what_it_has_learned_from() -> None:
+    module = module_of(random_histories([9, 4, 7, 2]), n_sampled=4)
+    assert module.draws is not None
+    expected = module.mixture.popularity[0] ** 0.75
+    assert expected.std() > 0
+    torch.testing.assert_close(module.draws.share, expected / expected.sum())
 
 
 @contextmanager
