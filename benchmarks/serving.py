@@ -22,6 +22,7 @@ from benchmarks.processes import ROOT
 from data import command, report, runs
 from data.dataset import open_dataset
 from data.errors import UserError
+from data.service import BATCH
 from recsys.scorer import load_current
 
 _TEXTS = (
@@ -55,7 +56,7 @@ def serving(args: list[str]) -> None:
     for service in services:
         runs.require_run(known.dataset, "recommender" if service == "recsys" else "sentiment")
         asks = _of_recommender(known.dataset) if service == "recsys" else _OF_REVIEWS
-        for batch in (64, 1):
+        for batch in (BATCH, 1):
             with service_at(service, known.dataset, "--batch", str(batch)) as url:
                 for name, ask in asks.items():
                     if batch == 1 and name not in _BATCHED:

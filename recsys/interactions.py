@@ -40,12 +40,17 @@ def positive_events(dataset: Dataset, seed: int) -> pd.DataFrame:
     frame = dataset.interactions([USER_ID, ITEM_ID, TIMESTAMP, KIND, RATING])
     frame = frame[frame[KIND].isin(POSITIVE_KINDS) & frame[ITEM_ID].notna()]
     if frame.empty:
-        raise UserError(
-            f"Dataset '{dataset.name}' has no event that says which title a member wanted, so there is nothing to "
-            f"recommend from: import interactions with an item_id and a kind among {', '.join(POSITIVE_KINDS)}."
-        )
+        raise nothing_wanted(dataset)
     frame = order_events(frame[[USER_ID, ITEM_ID, TIMESTAMP, RATING]], seed)
     return frame.drop_duplicates([USER_ID, ITEM_ID], keep="first", ignore_index=True)
+
+
+def nothing_wanted(dataset: Dataset) -> UserError:
+    """What to say of a dataset without a positive event on a title."""
+    return UserError(
+        f"Dataset '{dataset.name}' has no event that says which title a member wanted, so there is nothing to "
+        f"recommend from: import interactions with an item_id and a kind among {', '.join(POSITIVE_KINDS)}."
+    )
 
 
 @dataclass(frozen=True)

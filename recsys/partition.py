@@ -3,7 +3,8 @@
 A test on the same data holds the two together (tests/test_recsys_streaming.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pandas as pd
 from data.splits import held_out
 from recsys.interactions import Histories
 
-Mask = Callable[[int, Histories], np.ndarray]  # the first member's number, a block -> which of its events (bool)
+Masks = Callable[[int, Histories], dict[str, np.ndarray]]  # first member's number, block -> each part's events (bool)
 
 
 def everything_of(events: pd.DataFrame, n_items: int) -> Histories:
@@ -29,8 +30,8 @@ def everything_of(events: pd.DataFrame, n_items: int) -> Histories:
     return Histories(start, item[first], times, n_items, ratings)
 
 
-def parts_of(whole: Histories, protocol: str, seed: int, user_ids: pd.Index) -> dict[str, Iterator[Histories]]:
-    """Each part of a protocol's split, block by block.
+def masks_of(whole: Histories, protocol: str, seed: int, user_ids: pd.Index) -> Masks:
+    """Which events belong to which part of a protocol's split.
 
     Args:
         whole: every event.
@@ -38,45 +39,30 @@ def parts_of(whole: Histories, protocol: str, seed: int, user_ids: pd.Index) -> 
         seed: of members held out.
         user_ids: of the members.
     """
-    masks = {
-        "leave-one-out": lambda: _last_out(1),
-        "leave-five-out": lambda: _last_out(5),
-        "temporal": lambda: _temporal(whole),
-        "held-out-users": lambda: _held_out(seed, user_ids),
-    }[protocol]()
-    return {name: _chosen(whole, mask) for name, mask in masks.items()}
+    if protocol == "temporal":
+        return _temporal(whole)
+    if protocol == "held-out-users":
+        return partial(_held_out, seed, user_ids)
+    return partial(_last_out, {"leave-one-out": 1, "leave-five-out": 5}[protocol])
 
 
-def _chosen(whole: Histories, mask: Mask) -> Iterator[Histories]:
-    for first, block in whole.blocks():
-        yield block.of_events(mask(first, block))
+def _last_out(n_test: int, first: int, block: Histories) -> dict[str, np.ndarray]:
+    enough = block.lengths[block.users] >= n_test + 2
+    test, validation = enough & (block.age < n_test), enough & (block.age == n_test)
+    return {"train": ~test & ~validation, "validation": validation, "test": test}
 
 
-def _last_out(n_test: int) -> dict[str, Mask]:
-    def enough(block: Histories) -> np.ndarray:
-        return np.asarray(block.lengths[block.users] >= n_test + 2)
-
-    def test(first: int, block: Histories) -> np.ndarray:
-        return enough(block) & (block.age < n_test)
-
-    def validation(first: int, block: Histories) -> np.ndarray:
-        return enough(block) & (block.age == n_test)
-
-    def train(first: int, block: Histories) -> np.ndarray:
-        return ~enough(block) | (block.age > n_test)
-
-    return {"train": train, "validation": validation, "test": test}
-
-
-def _temporal(whole: Histories, validation_share: float = 0.1, test_share: float = 0.1) -> dict[str, Mask]:
+def _temporal(whole: Histories, validation_share: float = 0.1, test_share: float = 0.1) -> Masks:
     n = len(whole.times)
     test_from = _smallest(whole, min(n - 1, round(n * (1 - test_share))))
     validation_from = _smallest(whole, min(n - 1, round(n * (1 - test_share - validation_share))))
-    return {
-        "train": lambda first, block: (block.times < validation_from) & (block.times < test_from),
-        "validation": lambda first, block: (block.times >= validation_from) & (block.times < test_from),
-        "test": lambda first, block: block.times >= test_from,
-    }
+
+    def masks(first: int, block: Histories) -> dict[str, np.ndarray]:
+        test = block.times >= test_from
+        validation = ~test & (block.times >= validation_from)
+        return {"train": ~test & ~validation, "validation": validation, "test": test}
+
+    return masks
 
 
 def _smallest(whole: Histories, k: int) -> int:
@@ -95,22 +81,14 @@ def _smallest(whole: Histories, k: int) -> int:
     return low
 
 
-def _held_out(seed: int, user_ids: pd.Index) -> dict[str, Mask]:
-    def mask(group: str, given: bool | None) -> Mask:
-        def of(first: int, block: Histories) -> np.ndarray:
-            held = held_out(user_ids[first : first + len(block)].to_numpy(object), block.lengths, seed)
-            inside = held.groups[group][block.users]
-            if given is None:
-                return np.asarray(inside)
-            place = np.arange(len(block.items)) - block.start[block.users]
-            return np.asarray(inside & ((place < held.given[block.users]) == given))
-
-        return of
-
+def _held_out(seed: int, user_ids: pd.Index, first: int, block: Histories) -> dict[str, np.ndarray]:
+    held = held_out(user_ids[first : first + len(block)].to_numpy(object), block.lengths, seed)
+    train, validation, test = (held.groups[name][block.users] for name in ("train", "validation", "test"))
+    given = np.arange(len(block.items)) - block.start[block.users] < held.given[block.users]
     return {
-        "train": mask("train", None),
-        "before_validation": mask("validation", True),
-        "validation": mask("validation", False),
-        "before_test": mask("test", True),
-        "test": mask("test", False),
+        "train": train,
+        "before_validation": validation & given,
+        "validation": validation & ~given,
+        "before_test": test & given,
+        "test": test & ~given,
     }

@@ -158,12 +158,8 @@ class Recommender:
         """
         if ITEM_ID not in events:
             raise UserError("An update needs a column item_id: name the titles that the member watched or rated.")
-        feedback, everybody, members, one = (
-            self.feedback,
-            self.everybody,
-            self.members,
-            pd.Index([member], dtype=object),
-        )
+        feedback, everybody, members = self.feedback, self.everybody, self.members
+        one = pd.Index([member], dtype=object)
         if member not in everybody:
             everybody = everybody.append(one)
             feedback = feedback.with_members(len(everybody))

@@ -15,6 +15,7 @@ along.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ from data.errors import UserError
 from data.schema import ITEM_ID, USER_ID
 from data.splits import POSITIVE_KINDS, tie_breaker
 from data.workspace import workspace
-from recsys.interactions import Histories, Vocabulary
-from recsys.partition import everything_of, parts_of
+from recsys.interactions import Histories, Vocabulary, nothing_wanted
+from recsys.partition import everything_of, masks_of
 
 MEMORY = "2GB"  # of DuckDB while it sorts; the rest goes to the disk
 _ROWS = 2**20  # events that come back at once, and of a row group
@@ -81,21 +82,20 @@ def _lay_out(dataset: Dataset, seed: int, protocol: str, folder: Path) -> None:
         vocabulary = _sort(dataset, work)
         n_users, n_items = len(vocabulary.user_ids), len(vocabulary.item_ids)
         if n_users == 0:
-            raise UserError(
-                f"Dataset '{dataset.name}' has no event that says which title a member wanted, so there is nothing to "
-                f"recommend from: import interactions with an item_id and a kind among {', '.join(POSITIVE_KINDS)}."
-            )
+            raise nothing_wanted(dataset)
         with _Writer(new, "everything") as everything:
             for events in _members(work / "sorted.parquet"):
                 everything.add(everything_of(_in_order(events, vocabulary, seed), n_items))
         (work / "sorted.parquet").unlink()
         whole = _opened(new, "everything", n_items)
-        parts = ["everything"]
-        for name, blocks in parts_of(whole, protocol, seed, vocabulary.user_ids).items():
-            with _Writer(new, name) as part:
-                for block in blocks:
-                    part.add(block)
-            parts.append(name)
+        masks, writers = masks_of(whole, protocol, seed, vocabulary.user_ids), dict[str, _Writer]()
+        with ExitStack() as stack:
+            for first, block in whole.blocks():
+                for name, mask in masks(first, block).items():
+                    if name not in writers:
+                        writers[name] = stack.enter_context(_Writer(new, name))
+                    writers[name].add(block.of_events(mask))
+        parts = ["everything", *writers]
         vocabulary.save(new, whole.popularity)
         write_json(new / "store.json", {"format": _FORMAT, "fingerprint": dataset.fingerprint, "parts": parts})
         with only_writer(dataset.name):

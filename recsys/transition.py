@@ -55,32 +55,24 @@ def _sample(train: Histories, events: int) -> Histories:
 
 
 class _Narrow(NamedTuple):
-    """Histories of the titles that T knows, of some folds of the members: sums over them, block by block."""
+    """Histories of the titles that T knows, of some of the members: sums over them, block by block."""
 
     histories: Histories  # of all titles
     row: np.ndarray  # of each title in T, `size` where it has none
     size: int
-    fold: np.ndarray  # of each member
-    kept: int | None = None  # this fold alone ...
-    left_out: int | None = None  # ... or all but this one
+    chosen: np.ndarray  # whether each member is among them
 
-    def only(self, fold: int) -> "_Narrow":
-        return self._replace(kept=fold)
-
-    def without(self, fold: int) -> "_Narrow":
-        return self._replace(left_out=fold)
-
-    def _chosen(self, fold: np.ndarray) -> np.ndarray:
-        return fold == self.kept if self.kept is not None else fold != self.left_out
+    def only(self, chosen: np.ndarray) -> "_Narrow":
+        return self._replace(chosen=chosen)
 
     @property
     def members(self) -> int:
         """With an event."""
-        return int((self._chosen(self.fold) & (self.histories.lengths > 0)).sum())
+        return int((self.chosen & (self.histories.lengths > 0)).sum())
 
     def blocks(self) -> Iterator[Histories]:
         for first, block in self.histories.blocks():
-            narrow, chosen = block.of_items(self.row, self.size), self._chosen(self.fold[first : first + len(block)])
+            narrow, chosen = block.of_items(self.row, self.size), self.chosen[first : first + len(block)]
             yield narrow if chosen.all() else narrow.only(chosen)
 
     def moments(self, fade: np.ndarray, future: float) -> tuple[Tensor, Tensor]:
@@ -150,32 +142,31 @@ class Transition(nn.Module):
             size = min(self.size, _SEARCHED_TITLES)
             smaller = Transition(self.n_items, size, self.chosen, self.future).to(self.settings.device)
             some = train if len(train.items) <= _SEARCHED_EVENTS else _sample(train, _SEARCHED_EVENTS)
-            of_some = smaller._of_most_wanted(some, np.zeros(len(some), np.int64))
-            smaller._search(of_some, validation, len(some.items) / max(1, len(train.items)))
+            smaller._search(smaller._of_most_wanted(some), validation, len(some.items) / max(1, len(train.items)))
             self.take_settings(smaller)
             del smaller
-        narrow = self._of_most_wanted(train, fold)
+        narrow = self._of_most_wanted(train)
         folds = int(fold.max(initial=0)) + 1
-        parts = [self._sums(narrow if folds == 1 else narrow.only(f)) for f in range(folds)]
+        parts = [self._sums(narrow.only(fold == f)) for f in range(folds)]
         whole = _Sums(*(cast(Tensor, sum(columns)) for columns in zip(*parts, strict=True)))
         solved = self._solved(whole, narrow)
         self._take(solved)
         self.without_fold = solved.new_zeros(folds * self.size + 1, self.size)
         for f, own in enumerate(parts):
             others = _Sums(*(total - part for total, part in zip(whole, own, strict=True)))
-            apart = solved if folds == 1 else self._solved(others, narrow.without(f))
+            apart = solved if folds == 1 else self._solved(others, narrow.only(fold != f))
             self.without_fold[f * self.size : (f + 1) * self.size] = apart
         self._kept = None
         if 2 * len(train.items) * self.size <= _KEPT_BYTES:
             self._kept = self._before_each(train, fold)
 
-    def _of_most_wanted(self, train: Histories, fold: np.ndarray) -> "_Narrow":
+    def _of_most_wanted(self, train: Histories) -> "_Narrow":
         """Choose the titles of T; histories of them."""
         order = torch.from_numpy(train.popularity).argsort(descending=True, stable=True)
         self.titles.copy_(order[: self.size].sort().values)
         self.row.fill_(self.size)
         self.row[self.titles] = torch.arange(self.size, device=self.row.device)
-        return _Narrow(train, self.row.cpu().numpy(), self.size, fold)
+        return _Narrow(train, self.row.cpu().numpy(), self.size, np.ones(len(train), bool))
 
     def _before_each(self, train: Histories, fold: np.ndarray) -> Tensor:
         """S before each event of training without the member's fold, in half the bits. Shape: (events, size)."""
