@@ -6,7 +6,8 @@ is what recsys/history.py and recsys/mixture.py say. Here what does not depend o
 vectors times their weight, with what is added to a title as one number more, so that all of it is one product of
 matrices; and the logarithm for titles that T does not know, of which S is 0. These stand behind the titles that it
 knows, so that what T says is added to a part of each row without being spread over the catalogue first. The rest
-happens in place, for so few members at once that their scores stay near the processor.
+happens in place, for many members and so few titles at once that their scores stay near the processor, and so do the
+columns of T that they are made of, which are read once for all of the members.
 """
 
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from recsys.history import Encoded, HistoryModule
 
-_SCORES = 2**19  # made at once: two megabytes
+_SCORES = 2**21  # of a block of members: eight megabytes
+_MOST = 512  # members in a block
+_TILE = 2**18  # scores of it that are made at once: a megabyte, about what a core's own cache holds
 
 
 class Decoder:
@@ -37,18 +40,22 @@ class Decoder:
         self.columns = torch.empty_like(self.titles)  # of each title
         self.columns[self.titles] = torch.arange(n_items)
         self.size = len(known)
-        self.rows = max(1, _SCORES // n_items)  # members that are decoded at once
+        self.rows = min(_MOST, max(1, _SCORES // n_items))  # members that are decoded at once
+        self._width = max(1, _TILE // self.rows)
         self._sharpness = float(mixture.sharpness)
         weight, lift = mixture.served
         popularity = mixture.popularity.index_select(0, mixture.half_life)[0][self.titles]
         share = mixture.log_floor.exp() * lift * popularity
-        self._share = share[: self.size]
+        self._shares = share[: self.size].split(self._width)
+        # T without the titles that it does not know, in memory of its own.
+        self._tiles = [] if self.transition is None else self.transition.matrix.tiles(self._width)
         if not module.hparams["neural"]:
             weight = torch.zeros_like(weight)
         added = weight * module.bias[self.titles]
         added[self.size :] += mixture.sharpness * share[self.size :].log()
         vectors = weight * module.title_vectors()[:-1][self.titles]
-        self._vectors = torch.cat([vectors, added[:, None]], dim=1).T.contiguous()  # (size of a vector + 1, n_items)
+        vectors = torch.cat([vectors, added[:, None]], dim=1).T  # (size of a vector + 1, n_items)
+        self._vectors = [tile.contiguous() for tile in vectors.split(self._width, dim=1)]
 
     @torch.no_grad()
     def decode(self, encoded: Encoded, out: Tensor | None = None) -> Tensor:
@@ -59,9 +66,11 @@ class Decoder:
             out: where to; rows that are not needed are left as they are. Shape: (at least batch, n_items).
         """
         vector = F.pad(encoded.vector, (0, 1), value=1.0)
-        logits = torch.mm(vector, self._vectors, out=None if out is None else out[: len(vector)])
-        if self.transition is not None and encoded.bags is not None:
-            estimate = encoded.bags.sums(self.transition.matrix)[0]  # (batch, size), nobody else's
-            estimate = estimate.clamp_min_(0.0).add_(self._share).log_()
-            logits[:, : self.size].add_(estimate, alpha=self._sharpness)
+        logits = vector.new_empty(len(vector), len(self.titles)) if out is None else out[: len(vector)]
+        for number, (vectors, tile) in enumerate(zip(self._vectors, logits.split(self._width, dim=1), strict=True)):
+            torch.mm(vector, vectors, out=tile)
+            if encoded.bags is not None and number < len(self._tiles):
+                estimate = encoded.bags.sums(self._tiles[number])[0]  # nobody else's: it is changed in place
+                estimate = estimate.clamp_min_(0.0).add_(self._shares[number]).log_()
+                tile[:, : estimate.shape[1]].add_(estimate, alpha=self._sharpness)
         return logits

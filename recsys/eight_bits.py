@@ -48,6 +48,14 @@ class EightBits:
         scale, zero = self._scale_and_zero()
         return (self.packed[rows, columns] - zero[rows]) * scale[rows]
 
+    def tiles(self, width: int) -> list["EightBits"]:
+        """The same matrix cut into pieces of `width` columns (the last may have fewer), each in memory of its own."""
+        scale_and_zero = self.packed[:, -EXTRA:]
+        return [
+            EightBits(torch.cat([codes, scale_and_zero], dim=1))
+            for codes in self.packed[:, :-EXTRA].split(width, dim=1)
+        ]
+
     def sums(self, rows: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
         """Weighted sums of rows, as torch.nn.functional.embedding_bag makes them.
 

@@ -45,7 +45,7 @@ from recsys.reasons import Reasons
 from recsys.reasons import reasons as find_reasons
 from recsys.variety import CANDIDATES, diversified, jaccard
 from recsys.windows import latest_events
-from recsys.workers import workers_on
+from recsys.workers import memory, workers_on
 
 KINDS: tuple[type[RankingModule], ...] = (HistoryModule, NeuMFModule)
 DRAWN = 8  # titles that a match is measured against
@@ -251,16 +251,19 @@ class Recommender:
                 shares = [users[at : at + size] for at in range(0, len(users), size)]
                 return [workers.submit(self._lists, share, k, chosen, excluded, reasons) for share in shares]
 
-            size = max(1, batch_size)
+            size = _even(len(positions), max(1, batch_size))
             batches = [positions[first : first + size] for first in range(0, len(positions), size)]
             ahead = begun(batches[0]) if batches else []
             for users, after in zip_longest(batches, batches[1:]):
-                parts = [one.result() for one in ahead]
-                ahead = [] if after is None else begun(after)  # while this batch is told about
-                items, values, shown = (torch.cat(part) for part in zip(*(part.titles for part in parts), strict=True))
+                # Before this one is waited for: nobody is idle at its end, nor while it is told about.
+                now, ahead = ahead, [] if after is None else begun(after)
+                parts = [one.result() for one in now]
+                # By numpy: what torch shares between threads would wait for those that make lists.
+                titles = (map(Tensor.numpy, part.titles) for part in parts)
+                items, values, shown = map(np.concatenate, zip(*titles, strict=True))
                 why = [part.why for part in parts if part.why is not None]
                 told = Reasons(*map(np.concatenate, zip(*why, strict=True))) if why else None
-                yield self._table(users, items, shown, values > -torch.inf, told), len(users)
+                yield self._table(users, items, shown, values > -np.inf, told), len(users)
 
     def _lists(self, users: np.ndarray, k: int, chosen: Chosen, excluded: Tensor, reasons: bool) -> "_Lists":
         titles = items, values, _ = self._best(users, k, chosen, excluded)
@@ -285,7 +288,9 @@ class Recommender:
         for order in self._scores(users, said):
             last = first + len(order)
             # Of all titles, whether they may be listed or not.
-            shares = order.softmax(1) if isinstance(self.module, HistoryModule) else None
+            shares = None
+            if isinstance(self.module, HistoryModule):
+                shares = torch.softmax(order, 1, out=memory.scores(1, *order.shape))
             if len(excluded):
                 order[:, excluded] = -torch.inf
             if chosen.hide_seen:
@@ -337,7 +342,8 @@ class Recommender:
         module, decoder = self.module, self._decoder
         block_of = _BLOCK if module.device.type == "cpu" else _GPU_BLOCK
         size = max(1, block_of // len(self.vocabulary.item_ids)) if decoder is None else decoder.rows
-        room = None if decoder is None else torch.empty(min(size, len(users)), len(self.vocabulary.item_ids))
+        size = _even(len(users), size)
+        room = None if decoder is None else memory.scores(0, size, len(self.vocabulary.item_ids))
         if isinstance(module, HistoryModule):
             encoded = module.encode(latest_events(said.wanted).to(module.device))
         for first in range(0, len(users), size):
@@ -385,20 +391,22 @@ class Recommender:
             most.scatter_reduce_(0, rows[:, None].expand_as(near), near, "amax")
         logits -= DISLIKE * most
 
-    def _table(self, users: np.ndarray, items: Tensor, scores: Tensor, listed: Tensor, why: Reasons | None) -> pa.Table:
+    def _table(
+        self, users: np.ndarray, items: np.ndarray, scores: np.ndarray, listed: np.ndarray, why: Reasons | None
+    ) -> pa.Table:
         """Lists (batch, k) with a mask of real entries, as rows."""
-        rows, ranks = listed.nonzero(as_tuple=True)
-        kept = items[listed].numpy()
+        rows, ranks = listed.nonzero()
+        kept = items[listed]
         reason, share = pa.nulls(len(kept), pa.string()), pa.nulls(len(kept), pa.float64())
         if why is not None:
-            at = why.item[listed.numpy()]
+            at = why.item[listed]
             reason = self._item_ids.take(pa.array(at, mask=at < 0))
-            share = pa.array(why.share[listed.numpy()], mask=at < 0)
+            share = pa.array(why.share[listed], mask=at < 0)
         columns = {
-            USER_ID: pa.array(self.everybody.take(users), pa.string()).take(pa.array(rows.numpy())),
-            "rank": pa.array(ranks.numpy() + 1, pa.int32()),
+            USER_ID: pa.array(self.everybody.take(users), pa.string()).take(pa.array(rows)),
+            "rank": pa.array(ranks + 1, pa.int32()),
             ITEM_ID: self._item_ids.take(pa.array(kept)),
-            "score": pa.array(scores[listed].double().numpy()),
+            "score": pa.array(scores[listed].astype(np.float64)),
             "reason_item_id": reason,
             "reason_share": share,
             "run_id": pa.repeat(pa.scalar(self.run_id, pa.string()), len(kept)),
@@ -427,6 +435,12 @@ class Recommender:
 
     def _similarity(self, titles: Tensor) -> Tensor:
         return self.module.similarity(titles.to(self.module.device)).float().cpu()
+
+
+def _even(whole: int, most: int) -> int:
+    """How many go into a part, if there are as few parts as can be and all but the last are of one size."""
+    parts = -(-whole // most)
+    return -(-whole // parts) if parts else most
 
 
 def open_run(run: Path) -> Recommender:

@@ -1,12 +1,13 @@
-"""Threads that share the members of a batch between them."""
+"""Threads that share the members of a batch between them, and the memory that each keeps."""
 
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Lock
+from threading import Lock, local
 from typing import Any
 
 import torch
+from torch import Tensor
 
 _lock, _users, _before = Lock(), 0, 1
 
@@ -18,6 +19,22 @@ class _Here(Executor):
         done: Future[Any] = Future()
         done.set_result(fn(*args, **named))
         return done
+
+
+class _Memory(local):
+    """Of each thread, for scores of members on a CPU: to get some anew costs as much as to fill it."""
+
+    def __init__(self) -> None:
+        self._kept = [torch.empty(0), torch.empty(0)]
+
+    def scores(self, which: int, rows: int, columns: int) -> Tensor:
+        """One of the two tensors of a thread, with anything in it. Shape: (rows, columns)."""
+        if len(self._kept[which]) < rows * columns:
+            self._kept[which] = torch.empty(rows * columns)
+        return self._kept[which][: rows * columns].view(rows, columns)
+
+
+memory = _Memory()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from recsys import decoder as decoder_module
 from recsys.decoder import Decoder
 from recsys.eight_bits import EightBits
 from recsys.history import HistoryModule
@@ -41,8 +42,12 @@ def histories(n_items: int, batch: int = 9, events: int = 12) -> History:
 
 @pytest.mark.parametrize("n_linear", [25, 40, 6_000])
 @pytest.mark.parametrize("settings", [{}, {"linear": False}, {"neural": False}, {"content": False}])
+@pytest.mark.parametrize("width", [1, 5, 7, 25, 39, 40, 512])  # 5: T ends with a tile; 7: within one
 @torch.no_grad()
-def test_logits_are_those_of_the_module(n_linear: int, settings: dict) -> None:
+def test_logits_are_those_of_the_module(
+    n_linear: int, settings: dict, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder_module, "_TILE", width * 512)
     ours = module(n_linear=n_linear, **settings)
     decoder, encoded = Decoder(ours), ours.encode(histories(40))
     assert sorted(decoder.titles.tolist()) == list(range(40))
@@ -68,5 +73,6 @@ def test_new_titles_and_a_part_alone_are_as_the_module_says() -> None:
         torch.testing.assert_close(found, other.decode(encoded), rtol=1e-4, atol=1e-4)
 
 
-def test_so_many_members_at_once_that_their_scores_are_two_megabytes() -> None:
-    assert Decoder(module(40)).rows == 2**19 // 40
+def test_so_many_members_at_once_that_their_scores_are_eight_megabytes() -> None:
+    assert Decoder(module(40)).rows == 512
+    assert Decoder(module(10_000, 10)).rows == 2**21 // 10_000

@@ -96,3 +96,14 @@ def test_other_floating_types_are_taken(kind: torch.dtype) -> None:
     assert eight.packed.shape == (7, 33 + EXTRA)
     rows, offsets = torch.tensor([0, 1]), torch.tensor([0, 2])
     torch.testing.assert_close(eight.sums(rows, offsets, torch.ones(2, dtype=kind))[0], eight.numbers()[:2].sum(0))
+
+
+@pytest.mark.parametrize("width", [1, 8, 33, 40])
+def test_tiles_are_the_matrix_column_by_column(width: int) -> None:
+    whole = EightBits.of(matrix())
+    tiles = whole.tiles(width)
+    assert len(tiles) == -(-33 // width)
+    assert torch.equal(torch.cat([tile.numbers() for tile in tiles], 1), whole.numbers())
+    rows, offsets, weights = torch.tensor([0, 3, 5, 6]), torch.tensor([0, 1, 4]), torch.rand(4)
+    sums = torch.cat([tile.sums(rows, offsets, weights) for tile in tiles], 1)
+    torch.testing.assert_close(sums, whole.sums(rows, offsets, weights))
