@@ -26,6 +26,7 @@ from data.errors import UserError
 from data.schema import TEXT
 
 CATALOGUES = (1_700, 4_270, 10_726)  # titles; those of MovieLens 100K and of `scale` at 1e6 and 1e7 interactions
+RATINGS = (1_000_000, 10_000_000)  # as many as those of MovieLens 1M and 10M
 _SEED = 42
 # RecBole's own NeuMF (its default settings), as arguments of ours: widths, layers, dropout, no decays and no weights.
 _NEUMF = {
@@ -230,7 +231,11 @@ def series(options: Options) -> Iterator[Line]:
 def importing(options: Options) -> Iterator[Line]:
     from data.__main__ import main
 
-    number = 20_000 if options.quick else 1_000_000
+    for number in (20_000,) if options.quick else RATINGS:
+        yield from _imports(number, main, options)
+
+
+def _imports(number: int, main: Callable[[list[str]], int], options: Options) -> Iterator[Line]:
     with tempfile.TemporaryDirectory() as folder, elsewhere():
         path = Path(folder) / "ratings.csv"
         ratings(number).to_csv(path, index=False)

@@ -159,7 +159,6 @@ def _describe(arguments: argparse.Namespace) -> None:
 
 def _import(arguments: argparse.Namespace) -> None:
     from data.columns import parse_map
-    from data.dataset import describe
     from data.importer import find_files, import_dataset
 
     files = find_files(arguments.folder) if arguments.folder else {}
@@ -176,7 +175,7 @@ def _import(arguments: argparse.Namespace) -> None:
         as_of=arguments.as_of,
         time_format=arguments.time_format,
     )
-    dataset, facts = done.dataset, describe(done.dataset)
+    dataset = done.dataset
     print(f"Imported '{dataset.name}' into {dataset.folder}\n")
     _print_files(done.files)
     for warning in done.warnings:
@@ -185,11 +184,15 @@ def _import(arguments: argparse.Namespace) -> None:
         print(f"\nRejected rows, each with its line and reason: {done.rejects}")
     print()
     summary = []
-    if "members" in facts:
-        summary += [["members", f"{facts['members']:,}"], ["titles", f"{facts['titles']:,}"]]
-        if dataset.time_kind == "real":
-            summary += [["span", f"{_minute(facts['first'])} to {_minute(facts['last'])}"]]
-    print_table([], [*summary, ["clock", _clock(facts["as_of"], facts["time_kind"])]])
+    for report in done.files:
+        if report.ids:
+            members, titles = (f"{len(known.all()):,}" for known in report.ids.values())
+            summary += [["members", members], ["titles", titles]]
+            if dataset.time_kind == "real":
+                summary += [["span", f"{_minute(str(report.first))} to {_minute(str(report.last))}"]]
+    print_table(
+        [], [*summary, ["clock", _clock(None if dataset.as_of is None else str(dataset.as_of), dataset.time_kind)]]
+    )
     print(f"\nNext: {_next_step(dataset.name, dataset.rows)}")
 
 

@@ -14,6 +14,27 @@ import pyarrow.parquet as pq
 from data import schema
 
 
+class Ids:
+    """The distinct texts of a column that comes piece by piece."""
+
+    def __init__(self) -> None:
+        self._known = pa.array([], pa.string())
+        self._new: list[pa.Array] = []
+        self._number = 0
+
+    def add(self, column: pa.Array | pa.ChunkedArray) -> None:
+        """Text, encoded or not; nulls do not count."""
+        self._new.append(column.unique().cast(pa.string()).drop_null())
+        self._number += len(self._new[-1])
+        if self._number > max(1 << 16, len(self._known)):  # seldom: or else many pieces of many ids are looked at anew
+            self.all()
+
+    def all(self) -> pa.Array:
+        """In the order in which they came."""
+        self._known, self._new, self._number = pa.concat_arrays([self._known, *self._new]).unique(), [], 0
+        return self._known
+
+
 def counted(path: Path) -> dict[str, Any]:
     """members, titles, rows; first and last, microseconds since 1970; of ratings how many there are (rated), their sum,
     the least and the greatest; rows by kind.
@@ -21,7 +42,7 @@ def counted(path: Path) -> dict[str, Any]:
     Raises:
         pa.ArrowException: a column is missing, or the file is damaged.
     """
-    ids = {name: pa.array([], pa.string()) for name in (schema.USER_ID, schema.ITEM_ID)}
+    ids = {name: Ids() for name in (schema.USER_ID, schema.ITEM_ID)}
     kinds: Counter[str] = Counter()
     rows, rated, total = 0, 0, 0.0
     ends: list[tuple[int, int]] = []
@@ -35,8 +56,7 @@ def counted(path: Path) -> dict[str, Any]:
             if not len(batch):
                 continue
             for name, known in ids.items():
-                new = batch.column(name).unique().cast(pa.string()).drop_null()
-                ids[name] = pa.concat_arrays([known, new]).unique()
+                known.add(batch.column(name))
             counted = batch.column(schema.KIND).value_counts()
             kinds.update({one["values"].as_py(): one["counts"].as_py() for one in counted})
             span = pc.min_max(batch.column(schema.TIMESTAMP).cast(pa.int64())).as_py()
@@ -47,8 +67,8 @@ def counted(path: Path) -> dict[str, Any]:
                 rated, total = rated + known_ratings, total + pc.sum(ratings).as_py()
             rows += len(batch)
     return {
-        "members": len(ids[schema.USER_ID]),
-        "titles": len(ids[schema.ITEM_ID]),
+        "members": len(ids[schema.USER_ID].all()),
+        "titles": len(ids[schema.ITEM_ID].all()),
         "rows": rows,
         "first": min(first for first, _ in ends),
         "last": max(last for _, last in ends),

@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from data import home, schema
 from data.atomic import atomic_folder, restore, write_json
-from data.counted import counted
+from data.counted import Ids, counted
 from data.errors import UserError
 
 TimeKind = Literal["real", "order"]
@@ -263,6 +263,7 @@ def write_dataset(
     replace: bool = False,
     clock_set_at: str = "",
     exported: Mapping[str, int] | None = None,
+    titles: pa.Array | None = None,
 ) -> Dataset:
     """Write a dataset atomically: it is there whole or not at all. Whoever may have company holds `only_writer`.
 
@@ -273,6 +274,7 @@ def write_dataset(
         replace: whether a dataset of that name may be replaced.
         clock_set_at: when by the wall clock it was `as_of` (now unless given).
         exported: up to which numbers what members did is in the tables, see data/feedback.py.
+        titles: the distinct ids of titles in the interactions, where they are known already.
 
     Raises:
         UserError: the name is taken or unusable, or a table breaks its schema.
@@ -290,7 +292,7 @@ def write_dataset(
             else:
                 frame = schema.validate(table, content)
                 write_parquet(frame, path, schema.arrow_schema(table, frame))
-        _complete_catalogue(temporary)
+        _complete_catalogue(temporary, titles)
         for file_name, source_path in (extra_files or {}).items():
             shutil.copyfile(source_path, temporary / file_name)
         files = sorted(temporary.glob("*.parquet"))
@@ -310,14 +312,18 @@ def write_dataset(
     return open_dataset(name)
 
 
-def _complete_catalogue(folder: Path) -> None:
+def _complete_catalogue(folder: Path, titles: pa.Array | None) -> None:
     """Give every title that occurs in interactions a row in items, titled by its id where nothing else is known."""
     interactions, items = folder / "interactions.parquet", folder / "items.parquet"
     if not interactions.exists():
         return
-    # Batch by batch: a table of 32 million ratings must not have to fit into memory.
-    parts = [column.unique().cast(pa.string()) for column in _batches(interactions, schema.ITEM_ID)]
-    seen = pa.chunked_array(parts, pa.string()).unique().drop_null().to_pandas()
+    if titles is None:
+        # Batch by batch: a table of 32 million ratings must not have to fit into memory.
+        ids = Ids()
+        for column in _batches(interactions, schema.ITEM_ID):
+            ids.add(column)
+        titles = ids.all()
+    seen = titles.to_pandas()
     known = read_parquet(items) if items.exists() else pd.DataFrame({schema.ITEM_ID: []})
     new = seen[~seen.isin(known[schema.ITEM_ID])] if len(known) else seen
     if len(new) == 0:

@@ -8,7 +8,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from data import columns, home, schema
 from data.convert import Converter
+from data.counted import Ids
 from data.dataset import Dataset, Source, only_writer, write_dataset
 from data.errors import UserError
 from data.rejects import Reasons, Rejects, Seen, broken_rules
@@ -69,6 +70,7 @@ class FileReport:
     first: pd.Timestamp | None = None
     last: pd.Timestamp | None = None
     is_order: bool = False
+    ids: dict[str, Ids] = field(default_factory=dict)  # of an imported table of interactions
 
     @property
     def kept(self) -> int:
@@ -147,6 +149,7 @@ def import_dataset(
                 extra_files={REJECTS: rejects.path} if rejects.count else {},
                 replace=replace,
                 exported=exported,
+                titles=next((r.ids[schema.ITEM_ID].all() for r in reports if r.ids), None),
             )
     return Imported(dataset, reports, dataset.folder / REJECTS if rejects.count else None, warnings)
 
@@ -251,24 +254,40 @@ def read_rows(
 
 
 def _import_file(converter: Converter, target: Path, rejects: Rejects, progress: bool) -> FileReport:
-    writer: pq.ParquetWriter | None = None
     base = schema.TABLES[converter.table]
-    try:
+    writer: pq.ParquetWriter | None = None
+    ids = {name: Ids() for name in (schema.USER_ID, schema.ITEM_ID) if converter.table == "interactions"}
 
-        def write(rows: pa.Table) -> None:
-            nonlocal writer
-            fields = [*base, *(f for f in rows.schema if f.name not in base.names)]
-            rows = rows.select([f.name for f in fields])
-            if writer is None:
-                # Encoded text is written as it comes, and read as text: the types of Arrow are not kept.
-                fields = [f.with_type(rows.schema.field(f.name).type) for f in fields]
-                writer = _writer(target, pa.schema(fields))
-            writer.write_table(_as(writer.schema, rows))
+    def write(rows: pa.Table) -> None:
+        nonlocal writer
+        fields = [*base, *(f for f in rows.schema if f.name not in base.names)]
+        rows = rows.select([f.name for f in fields])
+        if writer is None:
+            # Encoded text is written as it comes, and read as text: the types of Arrow are not kept.
+            fields = [f.with_type(rows.schema.field(f.name).type) for f in fields]
+            writer = _writer(target, pa.schema(fields))
+        writer.write_table(_as(writer.schema, rows))
+        for name, known in ids.items():
+            known.add(rows[name])
 
-        report = read_rows(converter, write, rejects.add, progress, encoded=True)
-    finally:
-        if writer is not None:
-            writer.close()
+    with ThreadPoolExecutor(1) as pool:  # a block is written while the next one is checked, and no third one waits
+        written: Future[None] | None = None
+
+        def sink(rows: pa.Table) -> None:
+            nonlocal written
+            if written is not None:
+                written.result()
+            written = pool.submit(write, rows)
+
+        try:
+            report = read_rows(converter, sink, rejects.add, progress, encoded=True)
+            if written is not None:
+                written.result()
+        finally:
+            pool.shutdown()
+            if writer is not None:
+                writer.close()
+    report.ids = ids
     return report
 
 
