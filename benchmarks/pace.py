@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trials import HERE, Settings
+from data import home
 from data.errors import UserError
 from data.evaluation import configured
 from data.quiet import quiet_lightning
@@ -42,7 +43,7 @@ class Pace:
                 stderr=log,
                 text=True,
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+                env=os.environ | {"PYTHONPATH": str(HERE.parent), "MARQUEE_HOME": str(home.home())},
             )
         self._answer()  # ready
 

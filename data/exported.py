@@ -15,6 +15,7 @@ import pandas as pd
 
 from data import events, home, schema
 from data.schema import ITEM_ID, KIND, REVIEW_ID, TIMESTAMP, USER_ID
+from data.sql import rows_of
 from data.words import count
 
 _SAME_EVENT = (USER_ID, ITEM_ID, KIND, TIMESTAMP)
@@ -64,7 +65,7 @@ def _found(happened: pd.DataFrame, path: Path, keys: tuple[str, ...]) -> pd.Seri
     same = " and ".join(f"told.{key} is not distinct from kept.{key}" for key in keys)
     query = (
         f"select distinct told.number from happened told semi join "
-        f"(select {', '.join(keys)} from read_parquet('{str(path).replace(chr(39), chr(39) * 2)}')) kept on {same}"
+        f"(select {', '.join(keys)} from {rows_of(path)}) kept on {same}"
     )
     with duckdb.connect() as connection:
         connection.execute("set timezone = 'UTC'")

@@ -27,6 +27,7 @@ from data.counted import Ids
 from data.dataset import Dataset, Source, only_writer, write_dataset
 from data.errors import UserError
 from data.rejects import Reasons, Rejects, Seen, broken_rules
+from data.sql import rows_of
 from data.tablefile import Block, open_table
 from data.values import decoded
 from data.workspace import workspace
@@ -424,10 +425,10 @@ def strangers(folder: Path, tables: set[str]) -> list[str]:
         for user in ("interactions", "reviews"):
             if not {table, user} <= tables:
                 continue
-            used, known = (str(folder / f"{t}.parquet").replace("'", "''") for t in (user, table))
+            used, known = (rows_of(folder / f"{t}.parquet") for t in (user, table))
             query = (
-                f"with used as (select distinct {column} as id from '{used}' where {column} is not null), "
-                f"strangers as (select id from used anti join '{known}' known on known.{column} = used.id) "
+                f"with used as (select distinct {column} as id from {used} where {column} is not null), "
+                f"strangers as (select id from used anti join {known} known on known.{column} = used.id) "
                 "select (select count(*) from used), count(*), min(id) from strangers"
             )
             with duckdb.connect() as connection:

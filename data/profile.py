@@ -26,6 +26,7 @@ from data.atomic import write_json
 from data.dataset import Dataset, readable
 from data.errors import UserError
 from data.schema import UNREADABLE
+from data.sql import rows_of
 
 INPUTS = "inputs.json"
 BINS, SAMPLE = 10, 2_000
@@ -221,9 +222,8 @@ def _columns(dataset: Dataset, model: str) -> dict[str, list[str]]:
 
 
 def _view(connection: duckdb.DuckDBPyConnection, dataset: Dataset, table: str, since: str) -> None:
-    path = str(dataset.path(table)).replace("'", "''")
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(f"CREATE TEMP VIEW everything AS SELECT * FROM read_parquet('{path}')")
+    connection.execute(f"CREATE TEMP VIEW everything AS SELECT * FROM {rows_of(dataset.path(table))}")
     only = ""
     if since:
         only = f"WHERE epoch_us({_TIME[table]}) > {pd.Timestamp(since).value // 1000}"
@@ -282,8 +282,7 @@ def score_profile(path: Path, model: str, like: Profile | None = None) -> Profil
     """
     found = {}
     with readable(path), duckdb.connect() as connection:
-        quoted = str(path).replace("'", "''")
-        connection.execute(f"CREATE TEMP VIEW rows AS SELECT * FROM read_parquet('{quoted}')")
+        connection.execute(f"CREATE TEMP VIEW rows AS SELECT * FROM {rows_of(path)}")
         for name, sql in SCORES[model][1].items():
             values = connection.execute(
                 f"SELECT v AS value, count(*) AS n FROM ({sql}) WHERE v IS NOT NULL GROUP BY 1"

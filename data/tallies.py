@@ -10,6 +10,7 @@ import duckdb
 from data import schema
 from data.dataset import Dataset, readable
 from data.splits import POSITIVE_KINDS
+from data.sql import rows_of
 
 VIEWING_KINDS = ("rating", "watch", "thumb_up", "thumb_down")
 _DAY_US = 86_400_000_000
@@ -57,9 +58,8 @@ def _connected(dataset: Dataset) -> duckdb.DuckDBPyConnection:
     connection.execute("SET TimeZone = 'UTC'")
     for table in ("interactions", "reviews", "metrics"):
         if dataset.has(table):
-            path = str(dataset.path(table)).replace("'", "''")  # a view takes no parameters
             with readable(dataset.path(table)):
-                connection.execute(f"CREATE TEMP VIEW {table} AS SELECT * FROM read_parquet('{path}')")
+                connection.execute(f"CREATE TEMP VIEW {table} AS SELECT * FROM {rows_of(dataset.path(table))}")
     return connection
 
 

@@ -12,6 +12,7 @@ from data.convert import Converter
 from data.dataset import Dataset, fingerprint, last_time, open_dataset, open_folder
 from data.errors import UserError
 from data.rejects import Seen, broken_rules
+from data.sql import rows_of
 from data.tablefile import open_table
 
 _BATCH_ROWS = 250_000
@@ -104,21 +105,14 @@ def _unknown_titles(dataset: Dataset) -> list[Broken]:
         return []
     import duckdb
 
-    if not dataset.has("items"):
-        items = "(select null as item_id where false)"
-    else:
-        items = f"'{_quoted(dataset.path('items'))}'"
+    items = "(select null as item_id where false)" if not dataset.has("items") else rows_of(dataset.path("items"))
     query = (
-        f"select count(distinct item_id) from '{_quoted(dataset.path('interactions'))}' seen "
+        f"select count(distinct item_id) from {rows_of(dataset.path('interactions'))} seen "
         f"anti join {items} known on seen.item_id = known.item_id where item_id is not null"
     )
     with duckdb.connect() as connection:
         unknown = connection.execute(query).fetchall()[0][0]
     return [Broken("items.parquet", f"{unknown:,} titles of the interactions are missing")] if unknown else []
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 def _file(path: Path, table: str, mapping: dict[str, str]) -> tuple[str, list[Broken]]:

@@ -4,6 +4,7 @@ import duckdb
 
 from data.dataset import Dataset, readable
 from data.errors import UserError
+from data.sql import rows_of
 
 
 def members_events(dataset: Dataset, purpose: str) -> duckdb.DuckDBPyConnection:
@@ -24,11 +25,10 @@ def members_events(dataset: Dataset, purpose: str) -> duckdb.DuckDBPyConnection:
         )
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    path = str(dataset.path("interactions")).replace("'", "''")  # a view takes no parameters
     with readable(dataset.path("interactions")):
         connection.execute(
             "CREATE TEMP VIEW acts AS SELECT user_id, timestamp, epoch_us(timestamp) AS us "
-            f"FROM read_parquet('{path}') "
+            f"FROM {rows_of(dataset.path('interactions'))} "
             f"WHERE kind <> 'impression' AND epoch_us(timestamp) <= {dataset.as_of.value // 1000}"
         )
         first = connection.execute("SELECT 1 FROM acts LIMIT 1").fetchone()

@@ -27,6 +27,7 @@ import pandas as pd
 from data.dataset import Dataset, readable
 from data.errors import UserError
 from data.schema import USER_ID
+from data.sql import rows_of
 from forecasting.frequency import DAY_US, FREQUENCIES, HOUR_US, Frequency, of_events
 
 TOTAL, ACTIVE, GENRE, TITLE, SEGMENT = "total", "active_members", "genre:", "title:", "segment:"
@@ -129,7 +130,7 @@ class _Log:
         kept = viewing if any_viewing else "kind <> 'impression'"
         self.connection.execute(
             "CREATE TEMP VIEW events AS SELECT user_id, item_id, epoch_us(timestamp) AS us FROM "
-            f"read_parquet('{path.replace(chr(39), chr(39) * 2)}') "
+            f"{rows_of(dataset.path('interactions'))} "
             f"WHERE {kept} AND epoch_us(timestamp) <= {self.as_of_us}"
         )
         first, number, days = (

@@ -25,7 +25,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from data import home
+from data import home, sql
 from data.atomic import write_json
 from data.dataset import Dataset, only_writer, open_dataset, readable
 from data.errors import UserError
@@ -113,14 +113,14 @@ def _sort(dataset: Dataset, work: Path) -> Vocabulary:
     interactions = dataset.path("interactions")
     titles = "SELECT item_id AS id FROM positive"
     if dataset.has("items"):
-        titles += f" UNION SELECT item_id AS id FROM read_parquet({_text(dataset.path('items'))})"
+        titles += f" UNION SELECT item_id AS id FROM {sql.rows_of(dataset.path('items'))}"
     kinds = ", ".join(f"'{kind}'" for kind in POSITIVE_KINDS)
     with readable(interactions), duckdb.connect(work / "work.duckdb") as query:
         query.execute(f"SET memory_limit = '{MEMORY}'")
-        query.execute(f"SET temp_directory = {_text(work / 'spilled')}")
+        query.execute(f"SET temp_directory = {sql.text(work / 'spilled')}")
         query.execute("SET enable_progress_bar = false")
         query.execute(
-            f"CREATE TEMP VIEW positive AS SELECT * FROM read_parquet({_text(interactions)}, file_row_number = true) "
+            f"CREATE TEMP VIEW positive AS SELECT * FROM {sql.rows_of(interactions, numbered=True)} "
             f"WHERE kind IN ({kinds}) AND item_id IS NOT NULL"
         )
         members = "SELECT DISTINCT user_id AS id FROM positive"
@@ -132,7 +132,7 @@ def _sort(dataset: Dataset, work: Path) -> Vocabulary:
         query.execute(
             "COPY (SELECT users.place AS user, items.place AS item, epoch_us(timestamp) AS time, "
             "rating::FLOAT AS rating FROM positive JOIN users ON users.id = user_id JOIN items ON items.id = item_id "
-            f"ORDER BY users.place, timestamp, file_row_number) TO {_text(work / 'sorted.parquet')} "
+            f"ORDER BY users.place, timestamp, file_row_number) TO {sql.text(work / 'sorted.parquet')} "
             f"(FORMAT parquet, COMPRESSION lz4, ROW_GROUP_SIZE {_ROWS})"
         )
         user_ids, item_ids = (
@@ -140,10 +140,6 @@ def _sort(dataset: Dataset, work: Path) -> Vocabulary:
             for table in ("users", "items")
         )
     return Vocabulary(user_ids, item_ids)
-
-
-def _text(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _members(path: Path) -> Iterator[pd.DataFrame]:

@@ -117,6 +117,17 @@ def test_a_lap_is_an_epoch_of_all_titles_that_are_learned_from(name: str, settin
             assert seconds > 0
 
 
+def test_a_training_finds_the_home_that_stands_where_we_do(small_dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs in a folder of its own, and the home is `artifacts` in ours unless something else is said."""
+    small_dataset(reviews=0)
+    root = home.home().parent
+    (root / "artifacts").symlink_to(home.home())
+    monkeypatch.delenv("MARQUEE_HOME")
+    monkeypatch.chdir(root)
+    with pace.training(pace.ours("neumf", "small", {"model.n_negatives": 2})) as training:
+        assert training.lap() > 0
+
+
 def test_a_training_that_ends_is_one_sentence(marquee_home: Path) -> None:
     with (
         pytest.raises(UserError, match=r"has ended: .*too wide"),
