@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import torch
 from filelock import FileLock
 from toy_scorer import DEADLY, TARGET, opened
 
-from data import incremental, shards
+from data import engines, incremental, shards
 from data.engines import Engine, score_missing
 from data.errors import UserError
 from data.parts import STATE, drop_parts, parts_folder, parts_of, passing_folder
@@ -81,6 +83,38 @@ def test_a_killed_process_is_replaced(marks: Path, tmp_path: Path) -> None:
     assert len(list(marks.glob("death-*"))) == 2
     shards.write_one(todo, tmp_path / "out.parquet")
     assert pq.read_table(tmp_path / "out.parquet")["id"].to_pylist() == [one for one in ids for _ in (1, 2)]
+
+
+def test_deaths_are_counted_from_the_last_result(marks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five processes that each score a shard and die have scored all; three deaths in a row would have been the end."""
+    todo = work(tmp_path / "parts", marks)
+    deaths = []
+
+    def one_and_dead(shards: shards.Shards, missing: list[int], number: int) -> Iterator[int]:
+        shards.work.write(shards.work.open_scorer(), missing[0], shards[missing[0]])
+        yield missing[0]
+        deaths.append(missing[0])
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(engines, "_by_pool", one_and_dead)
+    score_missing(todo, Engine(processes=2), progress=False)
+    assert deaths == [0, 1, 2, 3, 4]
+    assert todo.missing() == []
+
+
+def test_an_actor_that_takes_over_scores_only_what_is_missing(marks: Path, tmp_path: Path) -> None:
+    """Ray asks again for what it has no answer to, though the file may be there."""
+    todo = work(tmp_path / "parts", marks)
+    scored: list[str] = []
+    counting = replace(
+        todo.work, open_scorer=lambda: lambda things: (scored.extend(things), todo.work.open_scorer()(things))[1]
+    )
+    actor = engines._Actor(counting)
+    batch = {"shard": np.array([1, 3]), "things": [todo[1].tolist(), todo[3].tolist()]}
+    for _ in range(2):
+        assert actor(batch)["n"].tolist() == [5, 5]
+    assert scored == [*todo[1], *todo[3]]
+    assert todo.missing() == [0, 2, 4]
 
 
 def test_who_is_killed_again_and_again_is_told_of_and_the_rest_is_kept(marks: Path, tmp_path: Path) -> None:
