@@ -152,7 +152,8 @@ def read_parquet(
         wanted = None if columns is None else [name for name in (*columns, *optional) if name in there]
         table = pq.read_table(path, columns=wanted, read_dictionary=list(categories))
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run the command that writes it again.") from None
+        again = mend if mend != MEND else "run the command that writes it again"
+        raise UserError(f"{path} does not exist: {again}.") from None
     except schema.UNREADABLE as failure:
         raise UserError(f"{path} cannot be read as Parquet ({failure}): {mend}.") from None
     if missing:

@@ -221,7 +221,7 @@ def give_finder(run: Path, dataset: str) -> dict[str, Any]:
 def _loaded(run: Path, dataset: str) -> tuple[SentimentModule, Any, pd.Series]:
     """The served module, its tokenizer, and the dataset's texts by review id."""
     module = load_served(SentimentModule, run, "auto")
-    tokenizer = encoders.load_tokenizer(str(run / encoders.FOLDER), str(run / encoders.FOLDER))
+    tokenizer = encoders.tokenizer_of(run)
     return module, tokenizer, open_dataset(dataset).reviews().set_index(REVIEW_ID)[TEXT].astype(object)
 
 

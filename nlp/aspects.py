@@ -14,6 +14,8 @@ logits, the n-gram bag's logit of the sentence alone, and the review's logit.
 """
 
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -168,7 +170,7 @@ class AspectFinder:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             return cls(arrays, yaml.safe_load(str(arrays.pop("words"))), int(arrays.pop("layer")))
-        except (OSError, ValueError, KeyError, yaml.YAMLError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, yaml.YAMLError):
             raise UserError(f"{path} is damaged: make it again with 'python -m nlp aspects'.") from None
 
 

@@ -61,29 +61,34 @@ def _hub_answers(seconds: float = 3.0) -> bool:
 
 
 @contextmanager
-def _loading(name: str, place: str) -> Iterator[dict[str, Any]]:
+def _loading(what: str, mend: str, local: bool) -> Iterator[dict[str, Any]]:
     """Arguments for `from_pretrained`; its failures become one sentence, its remarks stay unsaid."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    local = Path(place).is_dir()
     try:
         yield {"trust_remote_code": False, "local_files_only": local or not _hub_answers()}
-    except (OSError, ValueError) as failure:
+    # A file of JSON with something else in it than it should have ends in any of them.
+    except (OSError, ValueError, TypeError, AttributeError, LookupError) as failure:
         reason = str(failure).strip().splitlines()[0] if str(failure).strip() else type(failure).__name__
-        raise UserError(
-            f"--data.encoder {name} cannot be loaded ({reason[:200]}): give a folder with config.json, tokenizer and "
-            f"safetensors weights, a hub name while the hub can be reached, or {DEFAULT}."
-        ) from None
+        raise UserError(f"{what} cannot be loaded ({reason[:200]}): {mend}.") from None
     finally:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
 
 
-def load_tokenizer(name: str, place: str | None = None) -> Any:
+def _asked_for(name: str, place: str) -> AbstractContextManager[dict[str, Any]]:
+    mend = (
+        "give a folder with config.json, tokenizer and safetensors weights, a hub name while the hub can be reached, "
+        f"or {DEFAULT}"
+    )
+    return _loading(f"--data.encoder {name}", mend, Path(place).is_dir())
+
+
+def load_tokenizer(name: str) -> Any:
     """The fast tokenizer of encoder `name`.
 
     Raises:
@@ -91,9 +96,25 @@ def load_tokenizer(name: str, place: str | None = None) -> Any:
     """
     from transformers import AutoTokenizer
 
-    place = place or locate(name)
-    with _loading(name, place) as options:
+    place = locate(name)
+    with _asked_for(name, place) as options:
         return AutoTokenizer.from_pretrained(place, use_fast=True, **options)
+
+
+def tokenizer_of(run: Path) -> Any:
+    """The tokenizer that a run was trained with.
+
+    Raises:
+        UserError: a file of it is missing or damaged.
+    """
+    from transformers import AutoTokenizer
+
+    folder, mend = run / FOLDER, "train again or promote another run"
+    for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
+        if not path.is_file():  # transformers would make up a tokenizer that knows no word
+            raise UserError(f"{path} does not exist: {mend}.")
+    with _loading(f"The tokenizer in {folder}", mend, local=True) as options:
+        return AutoTokenizer.from_pretrained(str(folder), use_fast=True, **options)
 
 
 def load_config(name: str) -> str:
@@ -105,7 +126,7 @@ def load_config(name: str) -> str:
     from transformers import AutoConfig
 
     place = locate(name)
-    with _loading(name, place) as options:
+    with _asked_for(name, place) as options:
         config = AutoConfig.from_pretrained(place, **options)
     return json.dumps(config.to_dict(), sort_keys=True, default=str)
 
@@ -130,7 +151,7 @@ def load_pretrained(encoder: nn.Module, name: str) -> None:
     from transformers import AutoModel
 
     place = locate(name)
-    with _loading(name, place) as options:
+    with _asked_for(name, place) as options:
         pretrained = AutoModel.from_pretrained(place, use_safetensors=True, dtype=torch.float32, **options)
     if hasattr(pretrained, "pooler"):
         pretrained.pooler = None

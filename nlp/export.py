@@ -139,7 +139,7 @@ def _sample(module: SentimentModule, run: Path, texts: Sequence[str], most_token
     said = [text for text in texts if text and text.strip()]
     if not said:
         raise UserError("There is no text to measure the engines with: name a dataset with reviews (--data.dataset).")
-    tokenizer = encoders.load_tokenizer(str(run / encoders.FOLDER), str(run / encoders.FOLDER))
+    tokenizer = encoders.tokenizer_of(run)
     frame = frame_of(tokenizer)
     order = np.random.default_rng(_SEED).permutation(len(said))
     characters = np.cumsum([len(said[i]) for i in order])

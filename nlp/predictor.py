@@ -72,7 +72,7 @@ class SentimentScorer:
         """
         finder = AspectFinder.load(run)
         module = with_aspects(load_served(SentimentModule, run, device), finder)
-        tokenizer = encoders.load_tokenizer(str(run / encoders.FOLDER), str(run / encoders.FOLDER))
+        tokenizer = encoders.tokenizer_of(run)
         return cls(module, tokenizer, run.name, load_engine(run, module), finder)
 
     @torch.inference_mode()

@@ -102,8 +102,9 @@ class Vocabulary:
         Raises:
             UserError: a file is missing or damaged.
         """
-        users = read_parquet(folder / "users.parquet", [USER_ID])[USER_ID]
-        items = read_parquet(folder / "items.parquet", [ITEM_ID, "popularity"])
+        mend = "train again or promote another run"
+        users = read_parquet(folder / "users.parquet", [USER_ID], mend=mend)[USER_ID]
+        items = read_parquet(folder / "items.parquet", [ITEM_ID, "popularity"], mend=mend)
         vocabulary = Vocabulary(pd.Index(users.to_numpy(object)), pd.Index(items[ITEM_ID].to_numpy(object)))
         return vocabulary, items["popularity"].to_numpy()
 

@@ -236,7 +236,7 @@ def test_without_onnx_there_is_still_an_engine(
 
 
 def test_windows_are_read_once_each_and_in_their_places(sentiment: SentimentModule, run: Path) -> None:
-    tokenizer = encoders.load_tokenizer(str(run / "encoder"), str(run / "encoder"))
+    tokenizer = encoders.tokenizer_of(run)
     frame, tokens = frame_of(tokenizer), tokenise(tokenizer, TEXTS)
     windows = cut(tokens.lengths, 30)
     found = torch.full((len(windows.text),), torch.nan)

@@ -23,7 +23,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory):
     from nlp.encoder import load_tokenizer
 
     folder = write_tiny_encoder(tmp_path_factory.mktemp("tiny"))
-    return load_tokenizer(str(folder), str(folder))
+    return load_tokenizer(str(folder))
 
 
 def by_id(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -271,6 +271,30 @@ def test_a_damaged_checkpoint_is_named(home: Path) -> None:
         load_current("small")
 
 
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"{\n", b"\x00\xff"])
+@pytest.mark.parametrize("name", ["encoder/tokenizer.json", "encoder/tokenizer_config.json", "aspects.npz"])
+def test_a_damaged_file_of_a_run_is_named(home: Path, name: str, content: bytes | None) -> None:
+    """Without its tokenizer.json transformers would read every text as unknown words, and the scores be nonsense."""
+    path = find_current("small") / name
+    if content is not None:
+        path.write_bytes(content)
+    else:
+        path.unlink(missing_ok=True)
+        if name == "aspects.npz":  # not every run has one
+            load_current("small")
+            return
+    with pytest.raises(UserError, match=r"(encoder|aspects\.npz)[^\n]*(train again|make it again)[^\n]*$"):
+        load_current("small")
+
+
+def test_half_a_file_of_aspects_is_named(home: Path) -> None:
+    path = find_current("small") / "aspects.npz"
+    np.savez(path, words=np.arange(300))
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"aspects\.npz is damaged"):
+        load_current("small")
+
+
 def test_what_a_killed_scoring_left_goes_with_the_next_one(home: Path) -> None:
     folder = home / "scores" / "small"
     left = folder / ".review_scores.parquet.parts"
