@@ -251,6 +251,8 @@ def test_a_table_and_its_state_that_do_not_belong_together_are_scored_anew(train
     other = incremental.metadata(key, ids, digests + np.uint64(1))
     incremental.write_state(out, "user_id", ids, digests, other)
     assert incremental.changed(out, "user_id", ids, digests, key) is None
+    incremental.write_state(out, "user_id", np.array(["a", "a"], object), digests, carried)
+    assert incremental.changed(out, "user_id", ids, digests, key) is None  # an id twice: which of them would it be?
     incremental.state_of(out).write_bytes(b"PAR1")
     assert incremental.changed(out, "user_id", ids, digests, key) is None
 
