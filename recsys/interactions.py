@@ -96,13 +96,15 @@ class Vocabulary:
                 pq.write_table(table, temporary, compression="zstd")
 
     @staticmethod
-    def load(folder: Path) -> tuple["Vocabulary", np.ndarray]:
+    def load(folder: Path, mend: str = "train again or promote another run") -> tuple["Vocabulary", np.ndarray]:
         """The vocabulary that `save` wrote, and the titles' popularity.
+
+        Args:
+            mend: what to do when a file is lost or damaged.
 
         Raises:
             UserError: a file is missing or damaged.
         """
-        mend = "train again or promote another run"
         users = read_parquet(folder / "users.parquet", [USER_ID], mend=mend)[USER_ID]
         items = read_parquet(folder / "items.parquet", [ITEM_ID, "popularity"], mend=mend)
         vocabulary = Vocabulary(pd.Index(users.to_numpy(object)), pd.Index(items[ITEM_ID].to_numpy(object)))

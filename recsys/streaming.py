@@ -58,7 +58,7 @@ def stored(dataset: Dataset, seed: int, protocol: str) -> tuple[Vocabulary, dict
         if not _is_of(folder, dataset):
             _lay_out(dataset, seed, protocol, folder)
     with readable(folder):
-        vocabulary, _ = Vocabulary.load(folder)
+        vocabulary, _ = Vocabulary.load(folder, mend=f"delete {folder}, and it is made again")
     store = json.loads((folder / "store.json").read_text("utf-8"))
     return vocabulary, {name: _opened(folder, name, len(vocabulary.item_ids)) for name in store["parts"]}
 

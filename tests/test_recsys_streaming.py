@@ -226,6 +226,12 @@ def test_damage_is_one_sentence(odd_dataset: Dataset, capsys: pytest.CaptureFixt
     assert re.search(
         r"histories/leave-one-out-42 is damaged .*: delete it, and it is made again", capsys.readouterr().err
     )
+    (store(odd_dataset) / "users.parquet").write_bytes(b"PAR1")
+    assert main(fit) == 2
+    assert re.search(
+        r"users\.parquet cannot be read .*: delete [^ ]*histories/leave-one-out-42, and it is made again",
+        capsys.readouterr().err,
+    )
 
 
 def test_nothing_wanted_is_one_sentence(marquee_home: Path) -> None:
