@@ -133,7 +133,7 @@ def read_parquet(
     columns: Sequence[str] | None = None,
     optional: Sequence[str] = (),
     categories: Sequence[str] = (),
-    mend: str = MEND,
+    mend: str = "",
 ) -> pd.DataFrame:
     """Read a Parquet file with our dtypes.
 
@@ -141,7 +141,7 @@ def read_parquet(
         columns: to read; default: all.
         optional: further ones, which are empty where the file lacks them.
         categories: strings that come as categories.
-        mend: what to do when the file is damaged.
+        mend: what to do when the file is missing or damaged, unless it is a table of a dataset.
 
     Raises:
         UserError: the file is missing, is no Parquet or lacks a column.
@@ -152,12 +152,11 @@ def read_parquet(
         wanted = None if columns is None else [name for name in (*columns, *optional) if name in there]
         table = pq.read_table(path, columns=wanted, read_dictionary=list(categories))
     except FileNotFoundError:
-        again = mend if mend != MEND else "run the command that writes it again"
-        raise UserError(f"{path} does not exist: {again}.") from None
+        raise UserError(f"{path} does not exist: {mend or 'run the command that writes it again'}.") from None
     except schema.UNREADABLE as failure:
-        raise UserError(f"{path} cannot be read as Parquet ({failure}): {mend}.") from None
+        raise UserError(f"{path} cannot be read as Parquet ({failure}): {mend or MEND}.") from None
     if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)}: {mend}.")
+        raise UserError(f"{path} has no column {', '.join(missing)}: {mend or MEND}.")
     frame = table.to_pandas(types_mapper=TEXT_DTYPES.get)
     return frame if columns is None or not optional else frame.reindex(columns=[*columns, *optional])
 

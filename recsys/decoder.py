@@ -33,26 +33,26 @@ class Decoder:
     @torch.no_grad()
     def __init__(self, module: HistoryModule) -> None:
         n_items, mixture = module.n_items, module.mixture
-        self.transition = module.transition if module.hparams["linear"] else None
-        known = self.transition.titles if self.transition is not None else torch.zeros(0, dtype=torch.long)
+        transition = module.transition if module.hparams["linear"] else None
+        known = transition.titles if transition is not None else torch.zeros(0, dtype=torch.long)
         others = torch.ones(n_items, dtype=torch.bool).index_fill_(0, known, False).nonzero()[:, 0]
         self.titles = torch.cat([known, others])  # of each column
         self.columns = torch.empty_like(self.titles)  # of each title
         self.columns[self.titles] = torch.arange(n_items)
-        self.size = len(known)
+        size = len(known)
         self.rows = min(_MOST, max(1, _SCORES // n_items))  # members that are decoded at once
         self._width = max(1, _TILE // self.rows)
         self._sharpness = float(mixture.sharpness)
         weight, lift = mixture.served
         popularity = mixture.popularity.index_select(0, mixture.half_life)[0][self.titles]
         share = mixture.log_floor.exp() * lift * popularity
-        self._shares = share[: self.size].split(self._width)
-        # T without the titles that it does not know, in memory of its own.
-        self._tiles = [] if self.transition is None else self.transition.matrix.tiles(self._width)
+        self._shares = share[:size].split(self._width)
+        # Columns of T, a second time in memory.
+        self._tiles = [] if transition is None else transition.matrix.tiles(self._width)
         if not module.hparams["neural"]:
             weight = torch.zeros_like(weight)
         added = weight * module.bias[self.titles]
-        added[self.size :] += mixture.sharpness * share[self.size :].log()
+        added[size:] += mixture.sharpness * share[size:].log()
         vectors = weight * module.title_vectors()[:-1][self.titles]
         vectors = torch.cat([vectors, added[:, None]], dim=1).T  # (size of a vector + 1, n_items)
         self._vectors = [tile.contiguous() for tile in vectors.split(self._width, dim=1)]
