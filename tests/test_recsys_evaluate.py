@@ -1,6 +1,8 @@
 """`python -m recsys evaluate`: every protocol, the table, its intervals, and what is kept of it."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -302,28 +304,37 @@ def test_a_configuration_without_a_seed_has_the_usual_one(small_dataset, tmp_pat
 
 # -- cost ------------------------------------------------------------------------------------------------------------
 
-MIB = 2**20
 with_peak = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux keeps the peak")
 
 
-def test_cost_is_seconds_and_memory() -> None:
+def test_cost_is_seconds() -> None:
     before = time.perf_counter()
     with Cost() as cost:
-        held = np.ones(40 * MIB, np.uint8)
         time.sleep(0.05)
     assert 0.05 <= cost.seconds <= time.perf_counter() - before
-    assert held.sum() > 0
-    if Path("/proc/self/clear_refs").exists():
-        assert cost.peak_mib == pytest.approx(40, abs=15)
+
+
+# In a process of its own: here the allocators of a thousand tests give memory back when they like.
+PEAKS = """
+import numpy as np
+from recsys.cost import Cost
+
+with Cost() as held:
+    kept = np.ones(40 * 2**20, np.uint8)
+assert np.ones(200 * 2**20, np.uint8).sum() > 0  # before the work, and given back
+with Cost() as in_turn:
+    assert np.ones(60 * 2**20, np.uint8).sum() > 0  # given back before the end
+    assert np.ones(50 * 2**20, np.uint8).sum() > 0
+print(held.peak_mib, in_turn.peak_mib)
+"""
 
 
 @with_peak
 def test_the_peak_is_what_was_held_at_once_during_the_work() -> None:
-    assert np.ones(200 * MIB, np.uint8).sum() > 0  # before the work, and given back
-    with Cost() as cost:
-        assert np.ones(60 * MIB, np.uint8).sum() > 0  # given back before the end
-        assert np.ones(50 * MIB, np.uint8).sum() > 0
-    assert cost.peak_mib == pytest.approx(60, abs=15)
+    told = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True, timeout=60)
+    held, in_turn = map(float, told.stdout.split())
+    assert held == pytest.approx(40, abs=5)
+    assert in_turn == pytest.approx(60, abs=5)
 
 
 def test_without_a_way_to_reset_the_peak_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
