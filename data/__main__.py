@@ -158,6 +158,8 @@ def _describe(arguments: argparse.Namespace) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
+    import pyarrow as pa
+
     from data.columns import parse_map
     from data.importer import find_files, import_dataset
 
@@ -166,6 +168,8 @@ def _import(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         _dry_run(arguments, files)
         return
+    if "jemalloc" in pa.supported_memory_backends():  # several threads wait less for it than for Arrow's usual one
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
     done = import_dataset(
         arguments.name,
         files,

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,15 +25,24 @@ class Ids:
 
     def add(self, column: pa.Array | pa.ChunkedArray) -> None:
         """Text, encoded or not; nulls do not count."""
-        self._new.append(column.unique().cast(pa.string()).drop_null())
-        self._number += len(self._new[-1])
+        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            self._new.append(_distinct(chunk).cast(pa.string()).drop_null())
+            self._number += len(self._new[-1])
         if self._number > max(1 << 16, len(self._known)):  # seldom: or else many pieces of many ids are looked at anew
             self.all()
 
     def all(self) -> pa.Array:
-        """In the order in which they came."""
+        """Each once, in the order in which they came, but for encoded text: there in that of its dictionary."""
         self._known, self._new, self._number = pa.concat_arrays([self._known, *self._new]).unique(), [], 0
         return self._known
+
+
+def _distinct(array: pa.Array) -> pa.Array:
+    if not pa.types.is_dictionary(array.type):
+        return array.unique()
+    used = np.zeros(len(array.dictionary), bool)  # not all of a dictionary need occur
+    used[array.indices.drop_null().to_numpy()] = True
+    return array.dictionary.filter(pa.array(used))
 
 
 def counted(path: Path) -> dict[str, Any]:

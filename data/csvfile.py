@@ -28,6 +28,7 @@ from data.tablefile import Block, normalise, refuse_unpacked
 
 _BLOCK_BYTES = 4 << 20
 _HEAD_BYTES = 1 << 18
+_CONTROL = bytes(sorted({*range(0x20)} - {*b"\0\t\n\v\f\r"}))
 _LONGEST_RECORD_BYTES = 64 << 20
 _MOST_LINES_OF_A_RECORD = 1_000
 _DELIMITERS = (",", ";", "\t", "|", "::")
@@ -41,7 +42,7 @@ def open_csv(path: Path, known: frozenset[str]) -> "CsvFile":
     file = CsvFile(path)
     with file.stream() as read:
         content = read(_HEAD_BYTES)
-    if b"\0" in content or len(re.findall(rb"[\x01-\x08\x0e-\x1f]", content)) * 20 > len(content):
+    if b"\0" in content or (len(content) - len(content.translate(None, _CONTROL))) * 20 > len(content):
         raise UserError(f"{path} is a binary file, no CSV: save the table as CSV (UTF-8) or Parquet.")
     head = _utf8(content)[0].decode()
     if not head.strip():

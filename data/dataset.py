@@ -9,12 +9,15 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -292,7 +295,11 @@ def write_dataset(
             else:
                 frame = schema.validate(table, content)
                 write_parquet(frame, path, schema.arrow_schema(table, frame))
-        _complete_catalogue(temporary, titles)
+        with ThreadPoolExecutor(1) as pool:  # what is large is hashed while the catalogue is completed
+            done = [path for path in temporary.glob("*.parquet") if path.name != "items.parquet"]
+            hashes = pool.map(_hash, done)
+            _complete_catalogue(temporary, titles)
+            known = dict(zip(done, hashes, strict=True))
         for file_name, source_path in (extra_files or {}).items():
             shutil.copyfile(source_path, temporary / file_name)
         files = sorted(temporary.glob("*.parquet"))
@@ -301,7 +308,7 @@ def write_dataset(
             "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "as_of": _iso(as_of if as_of is not None else last_time(temporary)),
             "time_kind": time_kind,
-            "fingerprint": fingerprint(files),
+            "fingerprint": fingerprint(files, known),
             "rows": {path.stem: pq.read_metadata(path).num_rows for path in files},
             "sources": [asdict(source) for source in sources],
             "notes": list(notes),
@@ -323,17 +330,18 @@ def _complete_catalogue(folder: Path, titles: pa.Array | None) -> None:
         for column in _batches(interactions, schema.ITEM_ID):
             ids.add(column)
         titles = ids.all()
-    seen = titles.to_pandas()
-    known = read_parquet(items) if items.exists() else pd.DataFrame({schema.ITEM_ID: []})
-    new = seen[~seen.isin(known[schema.ITEM_ID])] if len(known) else seen
+    kinds = schema.TABLES["items"]
+    with readable(items):
+        known = pq.read_table(items, schema=kinds) if items.exists() else kinds.empty_table()
+    new = titles.filter(pc.invert(pc.is_in(titles, known[schema.ITEM_ID].combine_chunks())))
     if len(new) == 0:
         return
-    new = new.astype(_TEXT)
-    extra = schema.complete("items", pd.DataFrame({schema.ITEM_ID: new, schema.TITLE: new}))
-    whole = pd.concat([known, extra], ignore_index=True) if len(known) else extra
-    frame = schema.validate("items", whole)
+    # They keep the rules by themselves: as ids of interactions they have been checked, and what is known was.
+    columns = {field.name: pa.nulls(len(new), field.type) for field in kinds}
+    columns |= {schema.ITEM_ID: new, schema.TITLE: new}
+    columns[schema.GENRES] = pa.array([[]], kinds.field(schema.GENRES).type).take(pa.array(np.zeros(len(new), int)))
     items.unlink(missing_ok=True)  # it may be another name of a file that is in use
-    write_parquet(frame, items, schema.TABLES["items"])
+    pq.write_table(pa.concat_tables([known, pa.table(columns, schema=kinds)]), items, compression="zstd")
 
 
 def last_time(folder: Path) -> pd.Timestamp | None:
@@ -370,14 +378,22 @@ def _iso(time: pd.Timestamp | None) -> str | None:
     return None if time is None else time.isoformat()
 
 
-def fingerprint(files: Sequence[Path]) -> str:
-    """SHA-256 over names and contents: the same tables give the same fingerprint on the same library versions."""
+def fingerprint(files: Sequence[Path], known: Mapping[Path, bytes] = MappingProxyType({})) -> str:
+    """SHA-256 over names and contents: the same tables give the same fingerprint on the same library versions.
+
+    Args:
+        known: the SHA-256 of some of them.
+    """
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode())
-        with path.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
+        digest.update(known.get(path) or _hash(path))
     return digest.hexdigest()[:16]
+
+
+def _hash(path: Path) -> bytes:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").digest()
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

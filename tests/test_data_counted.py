@@ -21,6 +21,14 @@ def test_distinct_texts_of_all_pieces_in_their_order() -> None:
     assert Ids().all().to_pylist() == []
 
 
+def test_an_id_of_a_dictionary_that_no_row_has_does_not_count() -> None:
+    ids = Ids()
+    encoded = pa.array(["only bad", "a", "b", "a"]).dictionary_encode()
+    ids.add(encoded.filter(pa.array([False, True, True, True])))
+    ids.add(encoded.slice(3))
+    assert ids.all().to_pylist() == ["a", "b"]
+
+
 def test_many_ids_are_told_apart_whenever_they_come() -> None:
     """More than are kept before they are looked at."""
     ids = Ids()
