@@ -254,7 +254,7 @@ def _imports(number: int, main: Callable[[list[str]], int], options: Options) ->
             f"read_csv, {installed('pandas')}",
             rate(number, ours),
             rate(number, lambda: pd.read_csv(path)),
-            rounds=1 if options.quick else max(5, options.rounds),
+            rounds=1 if options.quick else max(5, options.rounds, 20_000_000 // number),  # short turns differ more
         )
 
 

@@ -9,7 +9,6 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -267,6 +266,7 @@ def write_dataset(
     clock_set_at: str = "",
     exported: Mapping[str, int] | None = None,
     titles: pa.Array | None = None,
+    hashes: Mapping[str, bytes] | None = None,
 ) -> Dataset:
     """Write a dataset atomically: it is there whole or not at all. Whoever may have company holds `only_writer`.
 
@@ -278,6 +278,7 @@ def write_dataset(
         clock_set_at: when by the wall clock it was `as_of` (now unless given).
         exported: up to which numbers what members did is in the tables, see data/feedback.py.
         titles: the distinct ids of titles in the interactions, where they are known already.
+        hashes: the SHA-256 of tables (but items) that are files, where they are known already.
 
     Raises:
         UserError: the name is taken or unusable, or a table breaks its schema.
@@ -295,11 +296,7 @@ def write_dataset(
             else:
                 frame = schema.validate(table, content)
                 write_parquet(frame, path, schema.arrow_schema(table, frame))
-        with ThreadPoolExecutor(1) as pool:  # what is large is hashed while the catalogue is completed
-            done = [path for path in temporary.glob("*.parquet") if path.name != "items.parquet"]
-            hashes = pool.map(_hash, done)
-            _complete_catalogue(temporary, titles)
-            known = dict(zip(done, hashes, strict=True))
+        _complete_catalogue(temporary, titles)
         for file_name, source_path in (extra_files or {}).items():
             shutil.copyfile(source_path, temporary / file_name)
         files = sorted(temporary.glob("*.parquet"))
@@ -308,7 +305,7 @@ def write_dataset(
             "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "as_of": _iso(as_of if as_of is not None else last_time(temporary)),
             "time_kind": time_kind,
-            "fingerprint": fingerprint(files, known),
+            "fingerprint": fingerprint(files, hashes or {}),
             "rows": {path.stem: pq.read_metadata(path).num_rows for path in files},
             "sources": [asdict(source) for source in sources],
             "notes": list(notes),
@@ -378,16 +375,16 @@ def _iso(time: pd.Timestamp | None) -> str | None:
     return None if time is None else time.isoformat()
 
 
-def fingerprint(files: Sequence[Path], known: Mapping[Path, bytes] = MappingProxyType({})) -> str:
+def fingerprint(files: Sequence[Path], known: Mapping[str, bytes] = MappingProxyType({})) -> str:
     """SHA-256 over names and contents: the same tables give the same fingerprint on the same library versions.
 
     Args:
-        known: the SHA-256 of some of them.
+        known: the SHA-256 of some of them, by table.
     """
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode())
-        digest.update(known.get(path) or _hash(path))
+        digest.update(known.get(path.stem) or _hash(path))
     return digest.hexdigest()[:16]
 
 

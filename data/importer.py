@@ -8,7 +8,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from data import columns, home, schema
@@ -29,6 +28,7 @@ from data.errors import UserError
 from data.rejects import Reasons, Rejects, Seen, broken_rules
 from data.sql import rows_of
 from data.tablefile import Block, open_table
+from data.tablewriter import TableWriter
 from data.values import decoded
 from data.workspace import workspace
 
@@ -71,7 +71,8 @@ class FileReport:
     first: pd.Timestamp | None = None
     last: pd.Timestamp | None = None
     is_order: bool = False
-    ids: dict[str, Ids] = field(default_factory=dict)  # of an imported table of interactions
+    ids: dict[str, Ids] = field(default_factory=dict)  # of a table of interactions that was written
+    sha256: bytes = b""  # of the table as it was written
 
     @property
     def kept(self) -> int:
@@ -123,9 +124,11 @@ def import_dataset(
         for table, file in opened.items():
             converter = Converter(table, file, choices[table], time_format)
             target = folder / f"{table}.parquet"
-            report = _import_file(converter, target, rejects, progress)
+            with TableWriter(table, target) as writer:
+                report = read_rows(converter, writer.add, rejects.add, progress, encoded=True)
             refuse_bad(report, max_bad)
             converter.finish(target)
+            report.ids, report.sha256 = writer.ids, writer.sha256
             reports.append(report)
         rejects.close()
         check_clock(clock, reports)
@@ -134,6 +137,7 @@ def import_dataset(
         notes += [f"{r.path.name}: {r.rejected:,} of {r.read:,} rows rejected" for r in reports if r.rejected]
         from data.exported import marks  # asks the database, which most users of this module do not need
 
+        log = next((report for report in reports if report.table == "interactions"), None)
         with only_writer(name):
             exported, said = marks(name, folder)
             warnings += said
@@ -150,7 +154,8 @@ def import_dataset(
                 extra_files={REJECTS: rejects.path} if rejects.count else {},
                 replace=replace,
                 exported=exported,
-                titles=next((r.ids[schema.ITEM_ID].all() for r in reports if r.ids), None),
+                titles=log.ids[schema.ITEM_ID].all() if log else None,
+                hashes={"interactions": log.sha256} if log else {},
             )
     return Imported(dataset, reports, dataset.folder / REJECTS if rejects.count else None, warnings)
 
@@ -252,64 +257,6 @@ def read_rows(
     if not report.read:
         raise UserError(f"{file.path} has a header but no rows: check that it was exported whole.")
     return report
-
-
-def _import_file(converter: Converter, target: Path, rejects: Rejects, progress: bool) -> FileReport:
-    base = schema.TABLES[converter.table]
-    writer: pq.ParquetWriter | None = None
-    ids = {name: Ids() for name in (schema.USER_ID, schema.ITEM_ID) if converter.table == "interactions"}
-
-    def write(rows: pa.Table) -> None:
-        nonlocal writer
-        fields = [*base, *(f for f in rows.schema if f.name not in base.names)]
-        rows = rows.select([f.name for f in fields])
-        if writer is None:
-            # Encoded text is written as it comes, and read as text: the types of Arrow are not kept.
-            fields = [f.with_type(rows.schema.field(f.name).type) for f in fields]
-            writer = _writer(target, pa.schema(fields))
-        writer.write_table(_as(writer.schema, rows))
-        for name, known in ids.items():
-            known.add(rows[name])
-
-    with ThreadPoolExecutor(1) as pool:  # a block is written while the next one is checked, and no third one waits
-        written: Future[None] | None = None
-
-        def sink(rows: pa.Table) -> None:
-            nonlocal written
-            if written is not None:
-                written.result()
-            written = pool.submit(write, rows)
-
-        try:
-            report = read_rows(converter, sink, rejects.add, progress, encoded=True)
-            if written is not None:
-                written.result()
-        finally:
-            pool.shutdown()
-            if writer is not None:
-                writer.close()
-    report.ids = ids
-    return report
-
-
-def _writer(target: Path, arrow: pa.Schema) -> pq.ParquetWriter:
-    """Few texts that occur often are encoded, and numbers as ratings are; times hardly ever occur twice. Least and
-    greatest are kept of times: of ids nobody asks."""
-    times = [f.name for f in arrow if pa.types.is_timestamp(f.type)]
-    others = [f.name for f in arrow if f.name not in times]
-    encoded = any(pa.types.is_dictionary(kind) for kind in arrow.types)
-    return pq.ParquetWriter(
-        target, arrow, compression="zstd", use_dictionary=others, write_statistics=times, store_schema=not encoded
-    )
-
-
-def _as(arrow: pa.Schema, rows: pa.Table) -> pa.Table:
-    """The rows in the types of the first block: a later one may have few repeats, or many."""
-    columns = []
-    for kind, column in zip(arrow.types, rows.columns, strict=True):
-        to_encode = pa.types.is_dictionary(kind) and not pa.types.is_dictionary(column.type)
-        columns.append(column.dictionary_encode() if to_encode else column.cast(kind))
-    return pa.table(columns, schema=arrow)
 
 
 def _report_bad(report: FileReport, block: Block, by_row: Reasons, reject: Callable[..., None]) -> None:

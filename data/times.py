@@ -13,12 +13,13 @@ from data.values import Read, null_where, numbers, plain, present
 UTC_TIME = pa.timestamp("us", tz="UTC")
 _ZONE = r"(Z|[+-]\d\d(:?\d\d)?)$"
 _ORDER_BELOW = 1e8  # seconds: March 1973, before any log that this reads
+_LOOKED_AT = 1 << 14  # times, to learn how they are written
 _UNITS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1, "nanoseconds": 1e-3}
 
 
 @dataclass
 class Times:
-    """Times in UTC. How they are written is decided by the first block and holds for the whole file.
+    """Times in UTC. How they are written is decided by the first ones and holds for the whole file.
 
     ISO dates and times with or without a zone (UTC then); seconds, milliseconds, microseconds or nanoseconds since
     1970, by magnitude; days as `20240131`; anything else by `pattern` (strptime).
@@ -48,7 +49,7 @@ class Times:
         if self.pattern:
             return self._by_pattern(array)
         if not self.form and len(array) > array.null_count:
-            self._look(array)
+            self._look(array.drop_null()[:_LOOKED_AT])
         if self.form in ("", "ISO", "days"):
             return self._iso(array.cast(pa.string()))
         return self._epoch(array)
