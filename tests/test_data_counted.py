@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from data import csvfile
 from data.counted import Ids
+from data.dataset import fingerprint
 from data.importer import import_dataset
+from data.times import Times
 
 
 def test_distinct_texts_of_all_pieces_in_their_order() -> None:
@@ -49,3 +52,12 @@ def test_the_catalogue_has_the_titles_of_good_rows_of_every_block(
     assert sorted(done.files[0].ids["user_id"].all().to_pylist()) == ["u0", "u1", "u2"]
     assert len(done.dataset.interactions()) == 60
     assert isinstance(done.dataset.as_of, pd.Timestamp)
+    # The log was hashed while it grew.
+    assert fingerprint(sorted(done.dataset.folder.glob("*.parquet"))) == done.dataset.fingerprint
+
+
+def test_how_times_are_written_is_learnt_from_the_first_there_are() -> None:
+    read = Times("seen", "log.csv", [])(pa.array([""] * 20_000 + ["1700000000"] * 10 + ["soon"]))
+    assert read.values.null_count == 20_001
+    assert np.flatnonzero(read.bad).tolist() == [20_010]
+    assert read.values[20_000].as_py() == pd.Timestamp(1_700_000_000, unit="s", tz="UTC")
