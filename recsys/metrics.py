@@ -13,7 +13,7 @@ from torch import Tensor
 
 from data.intervals import bootstrap
 
-_BLOCK = 2**25  # elements compared at once in `ranks_of`
+_BLOCK = 2**20  # elements compared at once in `ranks_of`: they stay in the cache
 
 
 def tie_order(n_items: int, seed: int) -> Tensor:
@@ -39,10 +39,19 @@ def ranks_of(scores: Tensor, rows: Tensor, items: Tensor, order: Tensor) -> Tens
     ):
         others = scores[some_rows]  # (pairs, n_items)
         own = others.gather(1, some_items[:, None])  # (pairs, 1)
-        higher = ~(others <= own)  # true for every title, itself included, when `own` is NaN
-        first = (others == own) & (order < order[some_items][:, None])
-        ranks.append((1 + (higher | first).sum(1)).clamp_max(n_items))
+        # As if what scores the same came first: nothing scores less than NaN, and NaN not less than anything.
+        found = n_items - _count(others < own)
+        tied = torch.nonzero(_count(others == own) > 1).flatten()
+        if len(tied):  # most scores are like no other
+            later = order > order[some_items[tied]][:, None]
+            found[tied] -= _count((others[tied] == own[tied]) & later)
+        ranks.append(found)
     return torch.cat(ranks)
+
+
+def _count(where: Tensor) -> Tensor:
+    """How many of each row are true: torch sums truth values at a quarter of the speed of bytes. Shape: (rows,)."""
+    return where.view(torch.uint8).sum(1, dtype=torch.int32).long()
 
 
 def hit_rate(ranks: Tensor, members: Tensor, n_members: int, k: int) -> Tensor:
