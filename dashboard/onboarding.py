@@ -71,6 +71,8 @@ def offer_model(data: Dataset, model: str) -> None:
         f"{BRINGS[model][0].upper()}{BRINGS[model][1:]} will be here",
         "The model is trained, its scores are not written yet."
         if trained
+        else "The model was trained, but its weights are gone: it has to be trained again."
+        if runs.told_of_lost(data.name, model)
         else "No model is trained for this on the dataset yet.",
         f"python score.py {SCORE_COMMAND[model]} --dataset {data.name}"
         if trained

@@ -113,8 +113,8 @@ def rank(
             bound = lots.kthvalue(min(n_items, negatives + 1), dim=1, keepdim=True).values
             scores[lots > bound] = -torch.inf
         ranks.append(metrics.ranks_of(scores, torch.from_numpy(targets.users), torch.from_numpy(targets.items), order))
-        values, places = top_k(scores, min(10, n_items))
-        tops.append(places.masked_fill(values == -torch.inf, -1))
+        best, places = top_k(scores, min(10, n_items))
+        tops.append(places.masked_fill(best == -torch.inf, -1))
     n, rows = len(ranking.users), torch.from_numpy(ranking.targets.users)
     if n == 0:
         return Ranked(dict.fromkeys(COLUMNS), np.zeros(0))

@@ -155,6 +155,16 @@ def test_a_run_that_lost_its_weights_is_not_put_into_use(full: Dataset) -> None:
     assert current(full) == made.RUN
 
 
+def test_a_model_whose_only_run_lost_its_weights_is_not_called_untrained(full: Dataset) -> None:
+    for run in runs.list_runs(full.name, "retention"):
+        (run.folder / "model.ckpt").unlink()
+    app = opened("models")
+    app.session_state["model"] = "retention"
+    said = check_calm(app.run())
+    assert "The model was trained, but its weights are gone" in said
+    assert "No model is trained" not in said
+
+
 def test_a_run_that_the_code_cannot_load_is_not_put_into_use(full: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     """Its weights are of a model of another shape, as after a change of the code."""
     folder = older(full, "recommender")
