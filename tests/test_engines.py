@@ -1,12 +1,14 @@
 """Scoring by one process, several and Ray: the same table, whoever is killed; and what is new alone."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,7 @@ from conftest import generated_tables
 
 import recsys.scorer
 from benchmarks.__main__ import main as bench_main
-from data import feedback, home, incremental, runs
+from data import feedback, home, incremental, runs, shards
 from data.dataset import Dataset, Source, open_dataset, write_dataset
 from data.engines import Engine
 from data.errors import UserError
@@ -177,6 +179,72 @@ def test_what_was_left_by_other_scores_is_not_taken(trained: Path, tmp_path: Pat
     first.process.kill()
     first.process.communicate()
     assert same(score("small", out=out, shard_size=100), trained)
+
+
+@pytest.fixture
+def another_run(trained: Path) -> Iterator[Callable[[], None]]:
+    """Puts a copy of the run into use, by another name; the first one is in use again afterwards."""
+    first = runs.require_run("small", "recommender")
+    copy = first.with_name("20990101-000000-aaaa")
+
+    def use() -> None:
+        shutil.copytree(first, copy)
+        runs.promote(copy)
+
+    yield use
+    runs.promote(first)
+    shutil.rmtree(copy, ignore_errors=True)
+
+
+CHANGES = ["nothing", "run", "reasons", "top_k", "events", "titles"]
+
+
+@pytest.fixture
+def changed(another_run: Callable[[], None], untouched: Dataset) -> Callable[[str], dict[str, Any]]:
+    """Changes something that scores depend on; returns how to ask for them from then on."""
+
+    def change(what: str) -> dict[str, Any]:
+        if what == "run":
+            another_run()
+        if what in ("events", "titles"):
+            new = pd.DataFrame({"user_id": ["u3"], "item_id": ["i1" if what == "events" else "brand-new"]})
+            with_events(untouched, new.assign(kind="watch", timestamp=untouched.as_of + pd.Timedelta(1, "h")))
+        return {"reasons": {"reasons": False}, "top_k": {"top_k": 3}}.get(what, {})
+
+    return change
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_shards_that_something_else_was_scored_by_are_not_taken(
+    what: str, changed: Callable[[str], dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "r.parquet"
+
+    def stopped(work: shards.Shards, engine: Engine, scorer: shards.Scorer) -> None:
+        work.work.write(scorer, 0, work[0])
+        path = work.work.path(0)
+        pq.write_table(pq.read_table(path).slice(0, 0), path)  # who takes it misses its members
+        shards.keep(work)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "score_missing", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            score("small", out=out, shard_size=100)
+    found = pd.read_parquet(score("small", out=out, shard_size=100, **changed(what)))
+    assert found["user_id"].nunique() == (MEMBERS - 100 if what == "nothing" else MEMBERS)
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_members_keep_their_rows_only_where_all_that_they_depend_on_is_the_same(
+    what: str, changed: Callable[[str], dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "r.parquet"
+    score("small", out=out)
+    capsys.readouterr()
+    score("small", out=out, changed_only=True, **changed(what))
+    number = {"nothing": "0 of 1,500 members have new events", "events": "1 of 1,500 members have new events"}
+    assert number.get(what, "of another run, catalogue or setting: all members are scored") in capsys.readouterr().out
 
 
 def test_ctrl_c_keeps_what_is_scored_and_says_so(trained: Path, tmp_path: Path) -> None:
