@@ -17,7 +17,7 @@ export default function (component) {
         button.setAttribute("aria-label", title.name);
         button.style.background = title.background;
         const name = element("span", "title", title.title);
-        name.style.fontSize = `${Math.max(8, title.size * 0.69)}px`;
+        name.style.setProperty("--size", `${title.size}px`); // on a whole poster, which is wider
         const tick = element("span", "tick", "✓");
         tick.setAttribute("aria-hidden", "true");
         button.append(tick, name, element("span", "foot", title.foot));
