@@ -25,6 +25,8 @@ from data.printed import print_table
 from data.runs import MODELS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from data.importer import FileReport
 
 
@@ -194,9 +196,7 @@ def _import(arguments: argparse.Namespace) -> None:
             summary += [["members", members], ["titles", titles]]
             if dataset.time_kind == "real":
                 summary += [["span", f"{_minute(str(report.first))} to {_minute(str(report.last))}"]]
-    print_table(
-        [], [*summary, ["clock", _clock(None if dataset.as_of is None else str(dataset.as_of), dataset.time_kind)]]
-    )
+    print_table([], [*summary, ["clock", _clock(dataset.as_of, dataset.time_kind)]])
     print(f"\nNext: {_next_step(dataset.name, dataset.rows)}")
 
 
@@ -265,7 +265,7 @@ def _export_events(arguments: argparse.Namespace) -> None:
     print(
         f"Added to '{arguments.name}': {_number(done.events, 'event')}, {_number(done.reviews, 'review')}, "
         f"{_number(done.members, 'new member')}. Its clock is now "
-        f"{_clock(str(done.dataset.as_of) if done.dataset.as_of is not None else None, done.dataset.time_kind)}."
+        f"{_clock(done.dataset.as_of, done.dataset.time_kind)}."
     )
     print(f"Next: {_next_step(done.dataset.name, done.dataset.rows)}")
 
@@ -337,10 +337,10 @@ def _minute(time: str) -> str:
     return f"{time[:16].replace('T', ' ')} UTC"
 
 
-def _clock(as_of: str | None, time_kind: str) -> str:
+def _clock(as_of: "str | pd.Timestamp | None", time_kind: str) -> str:
     if as_of is None:
         return "none: there are no times"
-    return "order of the rows, no dates" if time_kind == "order" else _minute(as_of)
+    return "order of the rows, no dates" if time_kind == "order" else _minute(str(as_of))
 
 
 def main(args: Sequence[str] | None = None) -> int:

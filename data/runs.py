@@ -31,6 +31,7 @@ from data.atomic import atomic_file, write_text
 from data.errors import UserError
 
 MODELS = ("recommender", "sentiment", "engagement", "retention")
+MEND = "train again or promote another run"  # where a run has a damaged file
 PACKAGE = {"recommender": "recsys", "sentiment": "nlp", "engagement": "forecasting", "retention": "forecasting"}
 QUICK_CONFIG = {
     "recommender": "recsys/configs/quick.yaml",

@@ -32,9 +32,7 @@ def load_served(kind: type[Module], run: Path, device: str = "auto") -> Module:
     try:
         module = kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, KeyError, EOFError, TypeError, UnpicklingError) as failure:
-        raise UserError(
-            f"{path} cannot be loaded ({type(failure).__name__}): train again or promote another run."
-        ) from failure
+        raise UserError(f"{path} cannot be loaded ({type(failure).__name__}): {runs.MEND}.") from failure
     return module.to(device).eval()
 
 

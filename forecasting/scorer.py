@@ -54,10 +54,10 @@ def window_of(run: Path) -> dict[str, Any]:
     try:
         window = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as failure:
-        raise UserError(f"{path} cannot be read ({failure}): train again or promote another run.") from None
+        raise UserError(f"{path} cannot be read ({failure}): {runs.MEND}.") from None
     needed = _WINDOW[run.parent.name]
     if not isinstance(window, dict) or not needed <= set(window):
-        raise UserError(f"{path} lacks {', '.join(sorted(needed))}: train again or promote another run.")
+        raise UserError(f"{path} lacks {', '.join(sorted(needed))}: {runs.MEND}.")
     return window
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from data import runs
 from data.errors import UserError
 from data.fetch import weights
 
@@ -109,7 +110,7 @@ def tokenizer_of(run: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    folder, mend = run / FOLDER, "train again or promote another run"
+    folder, mend = run / FOLDER, runs.MEND
     for path in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
         if not path.is_file():  # transformers would make up a tokenizer that knows no word
             raise UserError(f"{path} does not exist: {mend}.")

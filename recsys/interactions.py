@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy import sparse
 
+from data import runs
 from data.atomic import atomic_file
 from data.dataset import Dataset, read_parquet, readable
 from data.errors import UserError
@@ -96,7 +97,7 @@ class Vocabulary:
                 pq.write_table(table, temporary, compression="zstd")
 
     @staticmethod
-    def load(folder: Path, mend: str = "train again or promote another run") -> tuple["Vocabulary", np.ndarray]:
+    def load(folder: Path, mend: str = runs.MEND) -> tuple["Vocabulary", np.ndarray]:
         """The vocabulary that `save` wrote, and the titles' popularity.
 
         Args:
