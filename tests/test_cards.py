@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,23 @@ def test_a_run_of_an_earlier_version_has_a_card_too(small_dataset: Callable[...,
     assert "what it held is not known" in text
     assert "trained before there was a gate" in text
     assert USES[model].intended in text
+
+
+def test_a_run_whose_dataset_is_gone_has_a_card(small_dataset: Callable[..., Dataset]) -> None:
+    data = small_dataset("demo")
+    made.write_run(data, "recommender")
+    shutil.rmtree(data.folder)
+    assert "what it held is not known" in card(home.runs("demo", "recommender") / made.RUN)
+
+
+@pytest.mark.parametrize("content", ["- a list", "trainer: 3", "{broken", "model: {init_args: 3}"])
+def test_a_configuration_that_no_fit_has_written_is_left_out(
+    content: str, small_dataset: Callable[..., Dataset]
+) -> None:
+    made.write_run(small_dataset("demo"), "recommender")
+    run = home.runs("demo", "recommender") / made.RUN
+    (run / "config.yaml").write_text(content)
+    assert "| setting |" not in card(run)
 
 
 def test_both_forecasters_or_none(small_dataset: Callable[..., Dataset], capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import BAD, GOOD, generated_tables
@@ -18,11 +20,12 @@ from filelock import FileLock
 from tiny_encoder import LEARN, train_tiny, write_tiny_encoder
 
 import score
-from data import schema
+from data import schema, shards
 from data.dataset import Source, open_dataset, write_dataset
 from data.engines import Engine
 from data.errors import UserError
 from data.runs import current_run
+from nlp import batch
 from nlp.batch import choose, score_reviews
 from nlp.scorer import SentimentScorer, find_current, load_current
 
@@ -165,6 +168,39 @@ def test_only_new_and_changed_reviews_are_read_again(home: Path, monkeypatch: py
     whole = pd.read_parquet(score_reviews("small", progress=False))
     pd.testing.assert_frame_equal(found, whole, rtol=1e-4)
     assert path.exists()
+
+
+@pytest.mark.parametrize("what", ["nothing", "run", "tables"])
+def test_what_another_run_or_other_tables_gave_is_not_taken(
+    what: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(work: shards.Shards, engine: Engine, scorer: shards.Scorer, *_: Any) -> None:
+        work.work.write(scorer, 0, work[0])
+        path = work.work.path(0)
+        table = pq.read_table(path)
+        wrong = pa.array(["neutral"] * len(table))  # who takes the shard can be told by it
+        pq.write_table(table.set_column(table.schema.get_field_index("label"), "label", wrong), path)
+        shards.keep(work)
+        raise KeyboardInterrupt
+
+    out = tmp_path / "r.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "score_missing", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            score_reviews("small", out, progress=False, shard_size=50)
+    run = find_current("small")
+    if what == "run":
+        run = Path(shutil.copytree(run, tmp_path / "another"))
+    if what == "tables":
+        found = open_dataset("small")
+        tables = {name: pd.read_parquet(found.path(name)) for name in ("interactions", "items", "reviews")}
+        tables["reviews"].loc[0, "text"] = "an awful film"
+        write_dataset("small", tables, sources=[], replace=True)
+    labels = pd.read_parquet(score_reviews("small", out, run=run, progress=False, shard_size=50))["label"]
+    assert (labels[:50] == "neutral").all() == (what == "nothing")
+    capsys.readouterr()
+    score_reviews("small", out, run=Path(shutil.copytree(run, tmp_path / "third")), progress=False, changed_only=True)
+    assert "all reviews are read" in capsys.readouterr().out
 
 
 def test_a_limit_takes_linked_and_newest_reviews_and_every_source(home: Path) -> None:
