@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -305,7 +304,7 @@ def write_dataset(
             "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "as_of": _iso(as_of if as_of is not None else last_time(temporary)),
             "time_kind": time_kind,
-            "fingerprint": fingerprint(files, hashes or {}),
+            "fingerprint": fingerprint(files, hashes),
             "rows": {path.stem: pq.read_metadata(path).num_rows for path in files},
             "sources": [asdict(source) for source in sources],
             "notes": list(notes),
@@ -375,7 +374,7 @@ def _iso(time: pd.Timestamp | None) -> str | None:
     return None if time is None else time.isoformat()
 
 
-def fingerprint(files: Sequence[Path], known: Mapping[str, bytes] = MappingProxyType({})) -> str:
+def fingerprint(files: Sequence[Path], known: Mapping[str, bytes] | None = None) -> str:
     """SHA-256 over names and contents: the same tables give the same fingerprint on the same library versions.
 
     Args:
@@ -384,11 +383,12 @@ def fingerprint(files: Sequence[Path], known: Mapping[str, bytes] = MappingProxy
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode())
-        digest.update(known.get(path.stem) or _hash(path))
+        digest.update((known or {}).get(path.stem) or sha256(path))
     return digest.hexdigest()[:16]
 
 
-def _hash(path: Path) -> bytes:
+def sha256(path: Path) -> bytes:
+    """Of a file's content."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").digest()
 

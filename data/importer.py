@@ -4,7 +4,6 @@ A row that breaks a rule is left out and written to `rejects.csv` with its file,
 `max_bad` of a file's rows are bad, the file is probably not what we took it for: nothing is written at all.
 """
 
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from data import columns, home, schema
 from data.convert import Converter
 from data.counted import Ids
-from data.dataset import Dataset, Source, only_writer, write_dataset
+from data.dataset import Dataset, Source, only_writer, sha256, write_dataset
 from data.errors import UserError
 from data.rejects import Reasons, Rejects, Seen, broken_rules
 from data.sql import rows_of
@@ -118,7 +117,7 @@ def import_dataset(
     with workspace(home.home() / "tables", ".import") as folder, ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(1))
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-        checksums = [pool.submit(_checksum, file.path) for file in opened.values()]  # while the files are read
+        checksums = [pool.submit(sha256, file.path) for file in opened.values()]  # while the files are read
         rejects = stack.enter_context(Rejects(folder / REJECTS))
         reports = []
         for table, file in opened.items():
@@ -145,7 +144,7 @@ def import_dataset(
                 name,
                 {table: folder / f"{table}.parquet" for table in files},
                 sources=[
-                    Source(r.path.name, "import", r.table, checksum.result())
+                    Source(r.path.name, "import", r.table, f"sha256:{checksum.result().hex()}")
                     for r, checksum in zip(reports, checksums, strict=True)
                 ],
                 time_kind="order" if any(r.is_order for r in reports) else "real",
@@ -386,8 +385,3 @@ def strangers(folder: Path, tables: set[str]) -> list[str]:
                     "are their ids written alike in both?"
                 )
     return found
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as handle:
-        return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"

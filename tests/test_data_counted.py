@@ -1,5 +1,6 @@
 """Distinct ids of a column that comes piece by piece, and what an import does with them."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,8 @@ def test_the_catalogue_has_the_titles_of_good_rows_of_every_block(
     assert sorted(done.files[0].ids["user_id"].all().to_pylist()) == ["u0", "u1", "u2"]
     assert len(done.dataset.interactions()) == 60
     assert isinstance(done.dataset.as_of, pd.Timestamp)
+    content = (tmp_path / "log.csv").read_bytes()
+    assert done.dataset.sources[0].checksum == f"sha256:{hashlib.sha256(content).hexdigest()}"
     # The log was hashed while it grew.
     assert fingerprint(sorted(done.dataset.folder.glob("*.parquet"))) == done.dataset.fingerprint
 
